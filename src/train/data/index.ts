@@ -1,0 +1,12 @@
+// The public face of the data folder.
+export type { Batch, BatchStream } from './batch.ts'
+export { evalBatches, evalSteps, trainBatches, trainSteps } from './batches.ts'
+export type { FolderBatchesOptions, TrainBatchesOptions } from './batches.ts'
+export { brokenImages } from './broken.ts'
+export type { BrokenImages } from './broken.ts'
+export { evaluationCut, evaluationMargin } from './crop.ts'
+export { imageDecoder } from './decode.ts'
+export { shuffledOrder } from './draws.ts'
+export { imageExtensions, imageFolder } from './folder.ts'
+export type { ImageFolder, Split } from './folder.ts'
+export { syntheticBatches } from './synthetic.ts'
