@@ -14,19 +14,21 @@ export interface Structure {
   readonly shape: StructureShape;
 }
 
-type StructureShape =
+/** The nesting of a tree; undefined and null are kept as what they are. */
+export type StructureShape =
   | { readonly kind: 'leaf' }
+  | { readonly kind: 'nothing'; readonly value: undefined | null }
   | { readonly kind: 'array'; readonly items: readonly StructureShape[] }
   | { readonly kind: 'object'; readonly entries: readonly (readonly [string, StructureShape])[] };
 
-/** The leaves of a tree in order, and its structure. undefined is an empty subtree. */
+/** The leaves of a tree in order, and its structure. undefined and null have no leaves; `unflatten` gives them back. */
 export function flatten<L>(tree: Tree<L>): { readonly leaves: L[]; readonly structure: Structure } {
   const leaves: L[] = [];
   const paths: string[] = [];
   const walk = (node: unknown, path: string): StructureShape => {
     const below = (key: string | number): string => (path === '' ? String(key) : `${path}.${key}`);
     if (Array.isArray(node)) return { kind: 'array', items: node.map((item, index) => walk(item, below(index))) };
-    if (node === undefined || node === null) return { kind: 'array', items: [] };
+    if (node === undefined || node === null) return { kind: 'nothing', value: node };
     if (isPlainObject(node)) {
       const keys = Object.keys(node).sort();
       return { kind: 'object', entries: keys.map((key) => [key, walk(node[key], below(key))] as const) };
@@ -48,6 +50,8 @@ export function unflatten<L>(structure: Structure, leaves: readonly L[]): Tree<L
     switch (shape.kind) {
       case 'leaf':
         return leaves[next++] as L;
+      case 'nothing':
+        return shape.value as Tree<L>;
       case 'array':
         return shape.items.map(build);
       case 'object':
@@ -94,6 +98,8 @@ function showStructure(shape: StructureShape): string {
   switch (shape.kind) {
     case 'leaf':
       return '*';
+    case 'nothing':
+      return String(shape.value);
     case 'array':
       return `[${shape.items.map(showStructure).join(',')}]`;
     case 'object':
