@@ -70,7 +70,7 @@ export default defineConfig(
       ],
     },
     rules: {
-      '@typescript-eslint/array-type': ['error', { default: 'array-simple', readonly: 'array-simple' }],
+      '@typescript-eslint/array-type': ['error', { default: 'array' }],
       '@typescript-eslint/consistent-type-exports': 'error',
       '@typescript-eslint/consistent-type-imports': ['error', { fixStyle: 'separate-type-imports' }],
       '@typescript-eslint/no-confusing-void-expression': ['error', { ignoreArrowShorthand: true }],
