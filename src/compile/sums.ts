@@ -77,15 +77,15 @@ function sumsToSplit(program: Program): ReadonlySet<Equation> {
   const identities = new Map<Var, number>();
   const identity = (v: Var): number => identities.get(v) ?? (identities.set(v, identities.size), identities.size - 1);
   const expand = expander([1, 2], definition);
-  const perImage = new Set<string>();
-  const candidates: { equation: Equation; keys: string[] }[] = [];
+  const perImage = new Set<number>();
+  const candidates: { equation: Equation; keys: number[] }[] = [];
   for (const equation of program.equations) {
     if (equation.primitive !== 'reduceSum') continue;
     const x = at(equation.inputs, 0);
     const axes = equation.params.axes.join();
     if (x.type.shape.length !== 4 || !isFloat(x.type.dtype) || (axes !== '0,1,2' && axes !== '1,2')) continue;
     const terms = expand(x);
-    const keys = terms.filter((term) => term.factors.length > 0).map((term) => term.factors.map(identity).join('*'));
+    const keys = terms.flatMap((term) => term.factors.map(identity));
     if (axes === '1,2' || terms.some((term) => term.coefficients.some((c) => c.axes.includes(0)))) for (const key of keys) perImage.add(key);
     if (axes === '0,1,2') candidates.push({ equation, keys });
   }
@@ -159,16 +159,19 @@ function affine(a: readonly Term[], b: readonly Term[]): readonly Term[] | undef
   return a.length + b.length <= maxTerms ? [...a, ...b] : undefined;
 }
 
-/** a x b where one side is a single term: (x - m) (x - m) stays as it is, or the two-pass variance would lose its digits. */
+/**
+ * a x b, where at most one side has several terms or the sides have no factor in common: (x - m) (x - m) stays as it is,
+ * or the two-pass variance would lose its digits.
+ */
 function product(a: readonly Term[], b: readonly Term[]): readonly Term[] | undefined {
-  const [single, several] = a.length === 1 ? [a, b] : [b, a];
-  const [by] = single;
-  if (by === undefined || single.length !== 1) return undefined;
-  const terms = several.map((term) => ({
-    scale: term.scale * by.scale,
-    coefficients: [...term.coefficients, ...by.coefficients],
-    factors: [...term.factors, ...by.factors],
-  }));
-  return terms.every((term) => term.factors.length <= maxFactors) ? terms : undefined;
+  const factors = new Set(a.flatMap((term) => term.factors));
+  if (a.length > 1 && b.length > 1 && b.some((term) => term.factors.some((factor) => factors.has(factor)))) return undefined;
+  const terms = a.flatMap((left) =>
+    b.map((right) => ({
+      scale: left.scale * right.scale,
+      coefficients: [...left.coefficients, ...right.coefficients],
+      factors: [...left.factors, ...right.factors],
+    })),
+  );
+  return terms.length <= maxTerms && terms.every((term) => term.factors.length <= maxFactors) ? terms : undefined;
 }
-
