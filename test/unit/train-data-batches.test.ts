@@ -178,10 +178,8 @@ describe('prefetched', () => {
       10,
       3,
     )
-    for await (const item of items) {
-      expect(item).toBe(0)
-      break
-    }
+    expect(await items.next()).toEqual({ done: false, value: 0 })
+    await items.return()
     expect(working).toBe(0)
     expect(aborted).toBe(3)
   })

@@ -1,4 +1,5 @@
 // Draws, orders and crop boxes: known answers, and the laws resuming rests on.
+import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { evaluationCut, randomResizedCrop, roundHalfEven } from '../../src/train/data/crop.ts'
@@ -7,7 +8,7 @@ import type { Words } from '../../src/train/data/draws.ts'
 
 describe('philox4x32', () => {
   // The three vectors of Random123's kat_vectors file for philox4x32-10.
-  const vectors: ReadonlyArray<readonly [Words, readonly [number, number], Words]> = [
+  const vectors: readonly (readonly [Words, readonly [number, number], Words])[] = [
     [
       [0, 0, 0, 0],
       [0, 0],
@@ -107,7 +108,32 @@ describe('randomResizedCrop', () => {
   })
 })
 
+interface GoldenCrop {
+  readonly shorter: number
+  readonly crop: number
+  readonly height: number
+  readonly width: number
+  readonly resizedHeight: number
+  readonly resizedWidth: number
+  readonly top: number
+  readonly left: number
+}
+
 describe('evaluationCut', () => {
+  it('is what torchvision computes for every size of the golden file', () => {
+    const text = readFileSync(new URL('../golden/augment.json', import.meta.url), 'utf8')
+    const { cases } = JSON.parse(text) as { readonly cases: readonly GoldenCrop[] }
+    const ours = cases.filter(({ shorter, crop }) => shorter === crop + 32)
+    expect(ours.length).toBeGreaterThan(10)
+    for (const { crop, height, width, resizedHeight, resizedWidth, top, left } of ours) {
+      const { target, window } = evaluationCut(width, height, crop)
+      expect({ target, window }, `${height} x ${width}`).toEqual({
+        target: { width: resizedWidth, height: resizedHeight },
+        window: { left, top, width: crop, height: crop },
+      })
+    }
+  })
+
   it('rounds as Python does', () => {
     expect([0.5, 1.5, 2.5, -0.5, 2.4, 2.6].map(roundHalfEven)).toEqual([0, 2, 2, 0, 2, 3])
   })

@@ -3,6 +3,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import sharp from 'sharp'
+import type { Sharp } from 'sharp'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { evaluationCut, trainingCut, whole } from '../../src/train/data/crop.ts'
 import type { Cut } from '../../src/train/data/crop.ts'
@@ -28,7 +29,7 @@ function pattern(width: number, height: number, channels: 1 | 3 | 4 = 3): Uint8A
 const raw = (width: number, height: number, channels: 1 | 3 | 4 = 3) =>
   sharp(pattern(width, height, channels), { raw: { width, height, channels } })
 
-async function saved(name: string, image: sharp.Sharp): Promise<string> {
+async function saved(name: string, image: Sharp): Promise<string> {
   const path = join(dir, name)
   await image.toFile(path)
   return path

@@ -7,7 +7,7 @@ export type Limiter = <T>(task: () => Promise<T>) => Promise<T>
 /** A limiter: tasks wait for one of `limit` places. */
 export function limiter(limit: number): Limiter {
   let free = limit
-  const waiting: Array<() => void> = []
+  const waiting: (() => void)[] = []
   const leave = (): void => {
     const next = waiting.shift()
     if (next === undefined) free++
@@ -46,7 +46,7 @@ export async function* prefetched<T>(
   ahead: number,
 ): AsyncGenerator<T, void, undefined> {
   const stop = new AbortController()
-  const started: Array<Promise<Outcome<T>>> = []
+  const started: Promise<Outcome<T>>[] = []
   let next = from
   try {
     for (let index = from; index < to; index++) {
