@@ -6,6 +6,9 @@ import { type DType, type StorageArray, storageArray } from './dtype.ts';
 const f32 = new Float32Array(1);
 const bits = new Uint32Array(f32.buffer);
 
+/** 2^(10 - exponent) for the exponents -14 to 16. */
+const f16Scales = Float64Array.from({ length: 31 }, (_, index) => 2 ** (24 - index));
+
 let decodeTable: Float32Array | undefined;
 
 /** The table of all 65,536 f16 values. */
@@ -34,10 +37,9 @@ export function encodeF16(value: number): number {
   const magnitude = Math.abs(value);
   if (magnitude >= 65520) return sign | 0x7c00;
   if (magnitude < 2 ** -14) return sign | roundTiesToEven(magnitude * 2 ** 24); // subnormal: units of 2^-24
-  f32[0] = magnitude;
-  let exponent = ((bits[0] ?? 0) >>> 23) - 127;
-  if (2 ** exponent > magnitude) exponent--; // the double was rounded up to the next power of two
-  const significand = roundTiesToEven(magnitude * 2 ** (10 - exponent)); // 1024..2048
+  f32[0] = magnitude; // may round up to the next power of two, whose bits are those of this one's significand 2048
+  const exponent = ((bits[0] ?? 0) >>> 23) - 127;
+  const significand = roundTiesToEven(magnitude * (f16Scales[exponent + 14] ?? 0)); // 1024..2048
   return sign | (((exponent + 15) << 10) + (significand - 1024));
 }
 
@@ -92,7 +94,9 @@ export function encode(dtype: DType, values: ArrayLike<number>): StorageArray {
 export function decode(dtype: DType, stored: StorageArray): Exclude<StorageArray, Uint16Array> {
   if (!(stored instanceof Uint16Array)) return stored;
   const convert = dtype === 'f16' ? decodeF16 : decodeBF16;
-  return Float32Array.from(stored, convert);
+  const out = new Float32Array(stored.length);
+  for (let i = 0; i < out.length; i++) out[i] = convert(stored[i] ?? 0);
+  return out;
 }
 
 function encoder(dtype: DType): (value: number) => number {

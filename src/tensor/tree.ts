@@ -72,7 +72,7 @@ export function leavesOf<L>(tree: Tree<L>): L[] {
 export function mapTree<L, R, T extends Tree<L>>(
   tree: T,
   f: (leaf: L, path: string, ...others: L[]) => R,
-  ...others: readonly Tree<L>[]
+  ...others: readonly Tree<NoInfer<L>>[]
 ): MapTree<T, L, R> {
   const { leaves, structure } = flatten<L>(tree);
   const rest = others.map((other) => {
@@ -84,8 +84,8 @@ export function mapTree<L, R, T extends Tree<L>>(
   return unflatten(structure, results) as MapTree<T, L, R>;
 }
 
-/** The type of a tree with every leaf of type L replaced by R. */
-export type MapTree<T, L, R> = T extends L ? R : { [K in keyof T]: MapTree<T[K], L, R> };
+/** The type of a tree with every leaf of type L replaced by R; a tree of unknown structure stays one. */
+export type MapTree<T, L, R> = [Tree<L>] extends [T] ? Tree<R> : T extends L ? R : { [K in keyof T]: MapTree<T[K], L, R> };
 
 function mismatch(expected: Structure, actual: Structure): string {
   const missing = expected.paths.filter((path) => !actual.paths.includes(path));
