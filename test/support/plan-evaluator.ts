@@ -2,7 +2,7 @@
 import type { Access, Kernel, KernelNode, Plan } from '../../src/compile/index.ts'
 import { roundTo } from '../../src/tensor/half.ts'
 import { randomBits } from '../../src/tensor/philox.ts'
-import { type Equation, type TensorType, literal, variable } from '../../src/tensor/program.ts'
+import { type Equation, variable } from '../../src/tensor/program.ts'
 import { interpret } from '../../src/tensor/reference/interpreter.ts'
 import { at, sizeOf } from '../../src/tensor/shape.ts'
 
@@ -35,61 +35,60 @@ function runLibrary(equation: Equation, read: readonly number[][], write: readon
   values.forEach((value, i) => value.data.forEach((element, j) => (at(write, i)[j] = element)))
 }
 
-/** Runs one kernel: `read` and `write` are the arrays its inputs and outputs stand for. */
+/** Runs one kernel: `read` and `write` are the arrays its inputs and outputs stand for. Every node is a vector over all loop points. */
 export function runKernel(kernel: Kernel, read: readonly number[][], write: readonly number[][]): void {
-  const place = (access: Access, index: readonly number[]) => access.strides.reduce((sum, stride, axis) => sum + stride * at(index, axis), access.offset)
+  const points = loopPoints(kernel.axes.map((axis) => axis.extent))
+  const places = (access: Access) => points.map((index) => access.strides.reduce((sum, stride, axis) => sum + stride * at(index, axis), access.offset))
+  const values: number[][] = []
+  for (const node of kernel.nodes) values.push(evaluateNode(node, values, kernel, read, places, points.length))
+  for (const store of kernel.stores) places(store).forEach((place, point) => (at(write, store.output)[place] = at(at(values, store.node), point)))
   for (const reduction of kernel.reductions) {
     const initial = reduction.op === 'sum' ? 0 : reduction.op === 'max' ? -Infinity : Infinity
-    forEachPoint(kernel, (index) => (at(write, reduction.output)[place(reduction, index)] = initial), true)
+    const combine = reduction.op === 'sum' ? (a: number, b: number) => a + b : reduction.op === 'max' ? Math.max : Math.min
+    const results = new Map<number, number>()
+    const corners = loopPoints(kernel.axes.map((axis) => (axis.role === 'reduce' ? 1 : axis.extent)))
+    for (const corner of corners) results.set(reduction.strides.reduce((sum, stride, axis) => sum + stride * at(corner, axis), reduction.offset), initial)
+    places(reduction).forEach((place, point) => results.set(place, combine(results.get(place) ?? initial, at(at(values, reduction.node), point))))
+    for (const [place, value] of results) at(write, reduction.output)[place] = reduction.dtype === 'i32' ? value | 0 : roundTo(reduction.dtype, value)
   }
-  const sums = kernel.reductions.map(() => new Map<number, number>())
-  forEachPoint(kernel, (index) => {
-    const values: number[] = []
-    for (const node of kernel.nodes) values.push(evaluateNode(node, values, kernel, read, (access) => place(access, index)))
-    for (const store of kernel.stores) at(write, store.output)[place(store, index)] = at(values, store.node)
-    kernel.reductions.forEach((reduction, r) => {
-      const where = place(reduction, index)
-      const value = at(values, reduction.node)
-      const before = at(sums, r).get(where)
-      const combined = before === undefined ? value : reduction.op === 'sum' ? before + value : reduction.op === 'max' ? Math.max(before, value) : Math.min(before, value)
-      at(sums, r).set(where, combined)
-    })
-  })
-  kernel.reductions.forEach((reduction, r) => {
-    for (const [where, value] of at(sums, r)) at(write, reduction.output)[where] = reduction.dtype === 'i32' ? value | 0 : roundTo(reduction.dtype, value)
-  })
 }
 
-function forEachPoint(kernel: Kernel, visit: (index: readonly number[]) => void, onlyMap = false): void {
-  const walk = (axis: number, index: number[]): void => {
-    if (axis === kernel.axes.length) return visit(index)
-    const { extent, role } = at(kernel.axes, axis)
-    for (let i = 0; i < (onlyMap && role === 'reduce' ? 1 : extent); i++) walk(axis + 1, [...index, i])
-  }
-  walk(0, [])
+function loopPoints(extents: readonly number[]): number[][] {
+  return extents.reduce<number[][]>((points, extent) => points.flatMap((point) => Array.from({ length: extent }, (_, i) => [...point, i])), [[]])
 }
 
-function evaluateNode(node: KernelNode, values: readonly number[], kernel: Kernel, read: readonly number[][], place: (access: Access) => number): number {
+function evaluateNode(
+  node: KernelNode,
+  values: readonly (readonly number[])[],
+  kernel: Kernel,
+  read: readonly number[][],
+  places: (access: Access) => number[],
+  count: number,
+): readonly number[] {
   switch (node.op) {
-    case 'load':
-      return at(at(read, node.input), place(at(kernel.inputs, node.input)))
+    case 'load': {
+      const source = at(read, node.input)
+      return places(at(kernel.inputs, node.input)).map((place) => at(source, place))
+    }
     case 'constant':
-      return roundTo(node.dtype, node.value)
+      return new Array<number>(count).fill(roundTo(node.dtype, node.value))
     case 'index':
-      return roundTo(node.dtype, place(node.access))
+      return places(node.access).map((place) => roundTo(node.dtype, place))
     case 'philox': {
-      const [k0, k1, offset] = node.args.map((arg) => at(values, arg)) as [number, number, number]
-      const element = place(node.access)
-      return at(randomBits([k0, k1], offset, node.stream, node.bits, element + 1), element)
+      const keys = node.args.map((arg) => at(values, arg))
+      return places(node.access).map((element, point) => {
+        const [k0, k1, offset] = keys.map((key) => at(key, point)) as [number, number, number]
+        return at(randomBits([k0, k1], offset, node.stream, node.bits, element + 1), element)
+      })
     }
     default: {
-      const args = node.args.map((arg): TensorType => ({ shape: [], dtype: at(kernel.nodes, arg).dtype }))
-      const inputs = args.map((type, i) => literal(at(values, at(node.args, i)), type.dtype))
-      const output = variable({ shape: [], dtype: node.dtype })
+      const inputs = node.args.map((arg) => variable({ shape: [count], dtype: at(kernel.nodes, arg).dtype }))
+      const output = variable({ shape: [count], dtype: node.dtype })
       const params = node.op === 'compare' ? { comparison: node.comparison } : node.op === 'cast' ? { dtype: node.dtype } : {}
       const equation = { primitive: node.op, inputs, params, outputs: [output] } as unknown as Equation
-      const [value] = interpret({ inputs: [], equations: [equation], outputs: [output] }, [])
-      return at(value?.data ?? [], 0)
+      const operands = inputs.map((input, i) => ({ type: input.type, data: Float64Array.from(at(values, at(node.args, i))) }))
+      const [value] = interpret({ inputs, equations: [equation], outputs: [output] }, operands)
+      return [...(value?.data ?? [])]
     }
   }
 }
