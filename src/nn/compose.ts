@@ -173,10 +173,12 @@ export function residual<
     },
     apply(params, state, x, mode) {
       const [y, bodyState] = body.apply(params, state, x, mode)
-      if (shortcut === undefined) return [activation(add(y, x)), bodyState]
       const inner = within(mode, name)
-      const [side, sideState] = shortcut.apply((params[name as N] ?? {}) as Q, (state[name as N] ?? {}) as T, x, inner)
-      mode.observe?.(inner.path ?? name, side)
+      const [side, sideState] =
+        shortcut === undefined
+          ? [x, {}]
+          : shortcut.apply((params[name as N] ?? {}) as Q, (state[name as N] ?? {}) as T, x, inner)
+      if (shortcut !== undefined) mode.observe?.(inner.path ?? name, side)
       return [activation(add(y, side)), { ...(bodyState as object), ...collect([[name, sideState]]) } as State]
     },
   })
