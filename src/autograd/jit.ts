@@ -43,7 +43,7 @@ interface Call {
 interface Entry extends TracedTree {
   readonly device: Device
   /** For each tensor of the result its place among the executable's outputs, or a tensor without memory. */
-  readonly places: ReadonlyArray<number | Tensor>
+  readonly places: readonly (number | Tensor)[]
   readonly compiled: () => Executable
   readonly release: () => void
 }

@@ -18,7 +18,7 @@ export interface Partition {
 
 /** Takes a tree apart into its tensors and the rest. */
 export function partition(tree: unknown): Partition {
-  const { leaves, structure } = flatten<unknown>(tree as Tree<unknown>)
+  const { leaves, structure } = flatten<unknown>(tree)
   const positions = leaves.flatMap((leaf, i) => (leaf instanceof Tensor ? [i] : []))
   return {
     structure,

@@ -107,7 +107,7 @@ export function jvp<A extends readonly unknown[], R>(f: (...args: A) => R, prima
   onlyTensors(label, 'a result', pulled.result)
   const floats = pulled.outputs.flatMap((output, i) => (isFloat(output.dtype) ? [i] : []))
   const transposed = (tree: unknown): unknown => {
-    const cotangents: Array<Tensor | undefined> = pulled.outputs.map(() => undefined)
+    const cotangents: (Tensor | undefined)[] = pulled.outputs.map(() => undefined)
     floats.forEach((index, i) => {
       cotangents[index] = (tree as readonly Tensor[])[i]
     })

@@ -1,23 +1,23 @@
 // The Device contract: what a place where tensors live and programs run must offer. cpu/, cuda/ and the reference
 // interpreter implement it; nothing above knows which of them it talks to.
-import type { StorageArray } from './dtype.ts';
-import type { Program, TensorType } from './program.ts';
+import type { StorageArray } from './dtype.ts'
+import type { Program, TensorType } from './program.ts'
 
 /** Memory of a device that holds one tensor's elements, dense and row-major. Opaque; owned by its device. */
 export interface Storage {
-  readonly device: Device;
-  readonly type: TensorType;
+  readonly device: Device
+  readonly type: TensorType
 }
 
 /** How much a device may change a program before it runs it. 'none' keeps one step per equation and rounds at each. */
-export type OptimizeLevel = 'none' | 'simplify' | 'fuse';
+export type OptimizeLevel = 'none' | 'simplify' | 'fuse'
 
 export interface CompileOptions {
-  readonly optimize: OptimizeLevel;
+  readonly optimize: OptimizeLevel
   /** Indices of inputs whose storage is given up to the executable at each run. */
-  readonly donate: readonly number[];
+  readonly donate: readonly number[]
   /** What the program is called in logs and errors. */
-  readonly label: string;
+  readonly label: string
 }
 
 /** A program made ready for a device. */
@@ -25,39 +25,40 @@ export interface Executable {
   /**
    * Enqueues one execution; the outputs can be used as inputs at once, reading them waits. Inputs are left alone, but
    * donated ones: their storage belongs to the executable from here on and must not be used or released by the caller.
+   * Each output is fresh storage of its own, also where the program gives one value twice or an input as it is.
    */
-  run(inputs: readonly Storage[]): readonly Storage[];
+  run(inputs: readonly Storage[]): readonly Storage[]
   /** The plan as stable text: steps with bytes and flops, arena, inputs and outputs. */
-  toString(): string;
-  release(): void;
+  toString(): string
+  release(): void
 }
 
 /** Bytes a device holds. */
 export interface DeviceMemory {
   /** In tensors and arenas. */
-  readonly inUse: number;
+  readonly inUse: number
   /** The most that was in use at once. */
-  readonly peak: number;
+  readonly peak: number
   /** Kept for reuse. */
-  readonly cached: number;
+  readonly cached: number
 }
 
 export interface Device {
   /** `cpu`, `cuda:0`, `reference`. */
-  readonly name: string;
+  readonly name: string
   /** One line about the machine and the libraries in use, for a run's header. */
-  readonly description: string;
+  readonly description: string
   /** Copies `data` into fresh storage; `data` may be changed as soon as this returns. */
-  upload(data: StorageArray, type: TensorType): Storage;
+  upload(data: StorageArray, type: TensorType): Storage
   /** Waits for what was enqueued and copies the elements out; rejects with what went wrong in it. */
-  read(storage: Storage): Promise<StorageArray>;
+  read(storage: Storage): Promise<StorageArray>
   /** The same, blocking: for printing. */
-  readSync(storage: Storage): StorageArray;
+  readSync(storage: Storage): StorageArray
   /** Gives storage back once everything enqueued that uses it has run. */
-  release(storage: Storage): void;
-  compile(program: Program, options: CompileOptions): Executable;
+  release(storage: Storage): void
+  compile(program: Program, options: CompileOptions): Executable
   /** Resolves when everything enqueued so far has run. */
-  synchronize(): Promise<void>;
-  memory(): DeviceMemory;
-  close(): Promise<void>;
+  synchronize(): Promise<void>
+  memory(): DeviceMemory
+  close(): Promise<void>
 }

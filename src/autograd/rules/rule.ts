@@ -6,19 +6,19 @@ import { at } from '../../tensor/shape.ts'
 import type { Tensor } from '../../tensor/tensor.ts'
 
 /** One entry for each output or input; undefined where nothing flows. */
-export type Cotangents = ReadonlyArray<Tensor | undefined>
+export type Cotangents = readonly (Tensor | undefined)[]
 
 /** A program's outputs and the linear map from their cotangents to those of its inputs. */
 export interface Linearization {
   readonly outputs: readonly Tensor[]
   /** undefined stands for zero, on both sides. */
-  pullback(cotangents: Cotangents): Cotangents
+  readonly pullback: (cotangents: Cotangents) => Cotangents
 }
 
 /** What a rule may ask of the driver. */
 export interface RuleContext {
   /** The number every element of an input has, where the program shows that it is a constant. */
-  readonly uniform: ReadonlyArray<number | undefined>
+  readonly uniform: readonly (number | undefined)[]
   /** Evaluates a nested program once more, in a region of its own, and differentiates it. */
   recompute(program: Program, inputs: readonly Tensor[], wanted: readonly boolean[]): Linearization
 }
