@@ -110,9 +110,9 @@ function modelConvs(dtype: FloatDType): ConvExtents[] {
       ],
     })
   return [
-    layer(3, 64, 7, 2, 1, 33),
-    layer(64, 128, 1, 1, 1, 14),
-    layer(300, 272, 1, 1, 1, 7, 1),
+    layer(3, 24, 7, 2, 1, 23),
+    layer(64, 128, 1, 1, 1, 8),
+    layer(300, 272, 1, 1, 1, 5, 1),
     layer(96, 40, 1, 2, 1, 9),
     layer(32, 32, 3, 1, 8, 28, 1),
     layer(32, 32, 3, 2, 8, 28, 1),
