@@ -1,12 +1,11 @@
 // The last rewriting before memory is assigned: every output gets a value of its own, and every operand of a library
 // call is a value, not a literal.
-import { type Atom, type Program, type Var, variable } from '../tensor/program.ts';
-import type { EquationOf } from '../tensor/program.ts';
-import { isLibrary } from './materialize.ts';
+import { type Atom, type EquationOf, type Program, type Var, variable } from '../tensor/program.ts'
+import { isLibrary } from './materialize.ts'
 
 /** A copy, as an equation: a cast to the dtype the operand has. */
 function copyOf(atom: Atom): EquationOf<'cast'> {
-  return { primitive: 'cast', inputs: [atom], params: { dtype: atom.type.dtype }, outputs: [variable(atom.type)] };
+  return { primitive: 'cast', inputs: [atom], params: { dtype: atom.type.dtype }, outputs: [variable(atom.type)] }
 }
 
 /**
@@ -15,28 +14,34 @@ function copyOf(atom: Atom): EquationOf<'cast'> {
  */
 export function finishProgram(program: Program, donate: readonly number[]): Program {
   const equations = program.equations.flatMap((equation) => {
-    if (!isLibrary(equation) || equation.inputs.every((input) => input.kind === 'var')) return [equation];
-    const copies: EquationOf<'cast'>[] = [];
+    if (!isLibrary(equation) || equation.inputs.every((input) => input.kind === 'var')) return [equation]
+    const copies: EquationOf<'cast'>[] = []
     const inputs = equation.inputs.map((input): Atom => {
-      if (input.kind === 'var') return input;
-      const copy = copyOf(input);
-      copies.push(copy);
-      return copy.outputs[0] ?? input;
-    });
-    return [...copies, { ...equation, inputs }];
-  });
-  const handedOver = new Set<Atom>(donate.flatMap((index) => program.inputs[index] ?? []));
-  const reshapes = new Set<Atom>(equations.flatMap((equation) => (equation.primitive === 'reshape' ? equation.outputs : [])));
-  const given = new Set<Atom>(program.inputs);
-  const taken = new Set<Atom>();
-  const copies: EquationOf<'cast'>[] = [];
+      if (input.kind === 'var') return input
+      const copy = copyOf(input)
+      copies.push(copy)
+      return copy.outputs[0] ?? input
+    })
+    return [...copies, { ...equation, inputs }]
+  })
+  const handedOver = new Set<Atom>(donate.flatMap((index) => program.inputs[index] ?? []))
+  const reshapes = new Set<Atom>(
+    equations.flatMap((equation) => (equation.primitive === 'reshape' ? equation.outputs : [])),
+  )
+  const given = new Set<Atom>(program.inputs)
+  const taken = new Set<Atom>()
+  const copies: EquationOf<'cast'>[] = []
   const outputs = program.outputs.map((output): Var => {
-    const usable = output.kind === 'var' && !taken.has(output) && !reshapes.has(output) && (!given.has(output) || handedOver.has(output));
-    taken.add(output);
-    if (usable) return output;
-    const copy = copyOf(output);
-    copies.push(copy);
-    return copy.outputs[0] ?? variable(output.type);
-  });
-  return { inputs: program.inputs, equations: [...equations, ...copies], outputs };
+    const usable =
+      output.kind === 'var' &&
+      !taken.has(output) &&
+      !reshapes.has(output) &&
+      (!given.has(output) || handedOver.has(output))
+    taken.add(output)
+    if (usable) return output
+    const copy = copyOf(output)
+    copies.push(copy)
+    return copy.outputs[0] ?? variable(output.type)
+  })
+  return { inputs: program.inputs, equations: [...equations, ...copies], outputs }
 }

@@ -1,144 +1,160 @@
 // Fusion: sinks over the same loops that share what they read become one kernel. The list of items is always in an
 // order that can be executed; a sink joins a kernel only if the kernel may stay where it is, or move to the sink.
-import type { Equation, Program, Var } from '../tensor/program.ts';
-import { type Shape, sameShape, sizeOf } from '../tensor/shape.ts';
-import { ExpressionBuilder, type Load } from './expression.ts';
-import { type Values, isLibrary } from './materialize.ts';
-import { type Sink, sinksOf } from './sinks.ts';
+import type { Equation, Program, Var } from '../tensor/program.ts'
+import { type Shape, sameShape, sizeOf } from '../tensor/shape.ts'
+import { ExpressionBuilder, type Load } from './expression.ts'
+import { type Values, isLibrary } from './materialize.ts'
+import { type Sink, sinksOf } from './sinks.ts'
 
 /** Sinks that will be one kernel. */
 export interface Group {
-  readonly kind: 'group';
-  sinks: readonly Sink[];
-  readonly domain: Shape;
+  readonly kind: 'group'
+  sinks: readonly Sink[]
+  readonly domain: Shape
   /** The loads of all sinks, but those of values made in the group. */
-  loads: readonly Load[];
-  position: number;
+  loads: readonly Load[]
+  position: number
   /** Where the first item stands that reads what this group makes. */
-  consumedAt: number;
+  consumedAt: number
 }
 
 /** A library equation as an item. */
 export interface LibraryItem {
-  readonly kind: 'library';
-  readonly equation: Equation;
-  readonly position: number;
+  readonly kind: 'library'
+  readonly equation: Equation
+  readonly position: number
 }
 
-export type Item = Group | LibraryItem;
+export type Item = Group | LibraryItem
 
-const maxLoads = 16;
-const maxSinks = 8;
-const candidatesKept = 24;
+const maxLoads = 16
+const maxSinks = 8
+const candidatesKept = 24
 
 /** The program as an ordered list of kernels-to-be and library calls. With `fuse` false every sink is its own kernel. */
 export function group(program: Program, values: Values, fuse: boolean): readonly Item[] {
-  return new Grouping(values, fuse).run(program);
+  return new Grouping(values, fuse).run(program)
 }
 
 class Grouping {
-  readonly #values: Values;
-  readonly #fuse: boolean;
-  readonly #items: (Item | undefined)[] = [];
-  readonly #makers = new Map<Var, Item>();
-  readonly #byDomain = new Map<string, Group[]>();
+  readonly #values: Values
+  readonly #fuse: boolean
+  readonly #items: (Item | undefined)[] = []
+  readonly #makers = new Map<Var, Item>()
+  readonly #byDomain = new Map<string, Group[]>()
 
   constructor(values: Values, fuse: boolean) {
-    this.#values = values;
-    this.#fuse = fuse;
+    this.#values = values
+    this.#fuse = fuse
   }
 
   run(program: Program): readonly Item[] {
     for (const equation of program.equations) {
-      if (isLibrary(equation)) this.#library(equation);
-      else if (equation.outputs.some((output) => this.#values.stored.has(output))) for (const sink of sinksOf(equation)) this.#sink(sink);
+      if (isLibrary(equation)) this.#library(equation)
+      else if (equation.outputs.some((output) => this.#values.stored.has(output)))
+        for (const sink of sinksOf(equation)) this.#sink(sink)
     }
-    return this.#items.filter((item) => item !== undefined);
+    return this.#items.filter((item) => item !== undefined)
   }
 
   #library(equation: Equation): void {
-    const item: LibraryItem = { kind: 'library', equation, position: this.#items.length };
-    for (const input of equation.inputs) if (input.kind === 'var') this.#consume(this.#values.storageOf(input) ?? input, item.position);
-    this.#items.push(item);
-    for (const output of equation.outputs) this.#makers.set(output, item);
+    const item: LibraryItem = { kind: 'library', equation, position: this.#items.length }
+    for (const input of equation.inputs)
+      if (input.kind === 'var') this.#consume(this.#values.storageOf(input) ?? input, item.position)
+    this.#items.push(item)
+    for (const output of equation.outputs) this.#makers.set(output, item)
   }
 
   #sink(sink: Sink): void {
-    const loads = loadsOf(sink, this.#values);
-    const key = sink.domain.join('x');
-    const candidates = this.#byDomain.get(key) ?? [];
-    this.#byDomain.set(key, candidates);
-    const part = !sink.whole && sink.reduce === undefined; // a part of a pad or concatenation stays where it is, in order
-    const host = this.#fuse && !part ? candidates.findLast((candidate) => this.#tryJoin(candidate, sink, loads)) : undefined;
-    if (host !== undefined) return;
-    const made: Group = { kind: 'group', sinks: [sink], domain: sink.domain, loads, position: this.#items.length, consumedAt: Number.POSITIVE_INFINITY };
-    this.#items.push(made);
-    this.#finish(made, sink, loads);
-    if (part) return;
-    candidates.push(made);
-    if (candidates.length > candidatesKept) candidates.shift();
+    const loads = loadsOf(sink, this.#values)
+    const key = sink.domain.join('x')
+    const candidates = this.#byDomain.get(key) ?? []
+    this.#byDomain.set(key, candidates)
+    const part = !sink.whole && sink.reduce === undefined // a part of a pad or concatenation stays where it is, in order
+    const host =
+      this.#fuse && !part ? candidates.findLast((candidate) => this.#tryJoin(candidate, sink, loads)) : undefined
+    if (host !== undefined) return
+    const made: Group = {
+      kind: 'group',
+      sinks: [sink],
+      domain: sink.domain,
+      loads,
+      position: this.#items.length,
+      consumedAt: Number.POSITIVE_INFINITY,
+    }
+    this.#items.push(made)
+    this.#finish(made, sink, loads)
+    if (part) return
+    candidates.push(made)
+    if (candidates.length > candidatesKept) candidates.shift()
   }
 
   #tryJoin(host: Group, sink: Sink, loads: readonly Load[]): boolean {
-    if (host.sinks.length >= maxSinks || !compatible(host, sink)) return false;
-    const inLoop = new Map(host.sinks.flatMap((other) => (other.whole ? [[other.value, other] as const] : [])));
-    const made = new Set(host.sinks.map((other) => other.value));
-    const direct = loads.filter((load) => made.has(load.storage));
-    if (direct.some((load) => !sameAccess(load, inLoop.get(load.storage)))) return false;
-    const outside = loads.filter((load) => !made.has(load.storage));
-    const shared = outside.filter((load) => 2 * sizeOf(load.storage.type.shape) >= sizeOf(sink.domain) && host.loads.some((other) => equalLoad(other, load)));
-    if (direct.length === 0 && shared.length === 0) return false;
-    const fresh = outside.filter((load) => !host.loads.some((other) => equalLoad(other, load)));
-    if (host.loads.length + fresh.length > maxLoads) return false;
-    const ready = outside.every((load) => (this.#makers.get(load.storage)?.position ?? -1) < host.position);
-    if (!ready && host.consumedAt !== Number.POSITIVE_INFINITY) return false;
-    if (!ready) this.#moveToEnd(host);
-    host.sinks = [...host.sinks, sink];
-    host.loads = [...host.loads, ...fresh];
-    this.#finish(host, sink, outside);
-    return true;
+    if (host.sinks.length >= maxSinks || !compatible(host, sink)) return false
+    const inLoop = new Map(host.sinks.flatMap((other) => (other.whole ? [[other.value, other] as const] : [])))
+    const made = new Set(host.sinks.map((other) => other.value))
+    const direct = loads.filter((load) => made.has(load.storage))
+    if (direct.some((load) => !sameAccess(load, inLoop.get(load.storage)))) return false
+    const outside = loads.filter((load) => !made.has(load.storage))
+    const shared = outside.filter(
+      (load) =>
+        2 * sizeOf(load.storage.type.shape) >= sizeOf(sink.domain) &&
+        host.loads.some((other) => equalLoad(other, load)),
+    )
+    if (direct.length === 0 && shared.length === 0) return false
+    const fresh = outside.filter((load) => !host.loads.some((other) => equalLoad(other, load)))
+    if (host.loads.length + fresh.length > maxLoads) return false
+    const ready = outside.every((load) => (this.#makers.get(load.storage)?.position ?? -1) < host.position)
+    if (!ready && host.consumedAt !== Number.POSITIVE_INFINITY) return false
+    if (!ready) this.#moveToEnd(host)
+    host.sinks = [...host.sinks, sink]
+    host.loads = [...host.loads, ...fresh]
+    this.#finish(host, sink, outside)
+    return true
   }
 
   #moveToEnd(host: Group): void {
-    this.#items[host.position] = undefined;
-    host.position = this.#items.length;
-    this.#items.push(host);
+    this.#items[host.position] = undefined
+    host.position = this.#items.length
+    this.#items.push(host)
   }
 
   #finish(host: Group, sink: Sink, loads: readonly Load[]): void {
-    this.#makers.set(sink.value, host);
-    for (const load of loads) this.#consume(load.storage, host.position);
+    this.#makers.set(sink.value, host)
+    for (const load of loads) this.#consume(load.storage, host.position)
   }
 
   #consume(storage: Var, position: number): void {
-    const maker = this.#makers.get(storage);
-    if (maker?.kind === 'group' && maker.position !== position) maker.consumedAt = Math.min(maker.consumedAt, position);
+    const maker = this.#makers.get(storage)
+    if (maker?.kind === 'group' && maker.position !== position) maker.consumedAt = Math.min(maker.consumedAt, position)
   }
 }
 
 /** What an expression reads when nothing is computed again. */
 export function loadsOf(sink: Sink, values: Values, inline: ReadonlySet<Var> = new Set()): readonly Load[] {
-  const builder = new ExpressionBuilder(values, sink.domain.length, ownValue(sink, inline));
-  builder.root(sink.expression);
-  return builder.loads;
+  const builder = new ExpressionBuilder(values, sink.domain.length, ownValue(sink, inline))
+  builder.root(sink.expression)
+  return builder.loads
 }
 
 /** A whole sink computes its own value instead of loading it. */
 export function ownValue(sink: Sink, inline: ReadonlySet<Var>): ReadonlySet<Var> {
-  return sink.whole ? new Set([...inline, sink.value]) : inline;
+  return sink.whole ? new Set([...inline, sink.value]) : inline
 }
 
 function compatible(host: Group, sink: Sink): boolean {
-  if (!sameShape(host.domain, sink.domain)) return false;
-  if (sink.reduce === undefined) return true;
-  const reduced = host.sinks.find((other) => other.reduce !== undefined)?.reduce;
-  return reduced === undefined || sameShape(reduced.axes, sink.reduce.axes);
+  if (!sameShape(host.domain, sink.domain)) return false
+  if (sink.reduce === undefined) return true
+  const reduced = host.sinks.find((other) => other.reduce !== undefined)?.reduce
+  return reduced === undefined || sameShape(reduced.axes, sink.reduce.axes)
 }
 
 function sameAccess(load: Load, sink: Sink | undefined): boolean {
-  return sink !== undefined && load.access.offset === sink.access.offset && sameShape(load.access.strides, sink.access.strides);
+  return (
+    sink?.access.offset === load.access.offset && sameShape(load.access.strides, sink.access.strides)
+  )
 }
 
 function equalLoad(a: Load, b: Load): boolean {
-  return a.storage === b.storage && a.access.offset === b.access.offset && sameShape(a.access.strides, b.access.strides);
+  return a.storage === b.storage && a.access.offset === b.access.offset && sameShape(a.access.strides, b.access.strides)
 }

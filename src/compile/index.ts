@@ -1,75 +1,92 @@
 // Program -> Plan: decompose, simplify, normalise sums, choose what has memory, fuse, order, place. Each pass is a
 // function of a Program or its parts; devices take the Plan from here.
-import type { OptimizeLevel } from '../tensor/device.ts';
-import { bytesOf } from '../tensor/dtype.ts';
-import type { Equation, Program, Var } from '../tensor/program.ts';
-import { at, sizeOf, zip } from '../tensor/shape.ts';
-import { verifyProgram } from '../tensor/verify.ts';
-import { kernelBytes, kernelFlops, libraryBytes, libraryFlops } from './cost.ts';
-import { decompose } from './decompose.ts';
-import { finishProgram } from './finish.ts';
-import { type Item, group } from './group.ts';
-import { lowerKernel } from './lower-kernel.ts';
-import { type Values, materialize } from './materialize.ts';
-import { placeBuffers, verifyMemory } from './memory.ts';
-import { dependencies } from './order.ts';
-import type { KernelStep, LibraryEquation, LibraryStep, Plan } from './plan.ts';
-import { simplify } from './simplify.ts';
-import { normalizeSums } from './sums.ts';
+import type { OptimizeLevel } from '../tensor/device.ts'
+import { bytesOf } from '../tensor/dtype.ts'
+import type { Equation, Program, Var } from '../tensor/program.ts'
+import { at, sizeOf, zip } from '../tensor/shape.ts'
+import { verifyProgram } from '../tensor/verify.ts'
+import { kernelBytes, kernelFlops, libraryBytes, libraryFlops } from './cost.ts'
+import { decompose } from './decompose.ts'
+import { finishProgram } from './finish.ts'
+import { type Item, group } from './group.ts'
+import { lowerKernel } from './lower-kernel.ts'
+import { type Values, materialize } from './materialize.ts'
+import { placeBuffers, verifyMemory } from './memory.ts'
+import { dependencies } from './order.ts'
+import type { KernelStep, LibraryEquation, LibraryStep, Plan } from './plan.ts'
+import { simplify } from './simplify.ts'
+import { normalizeSums } from './sums.ts'
 
-export type { Access, Kernel, KernelInput, KernelNode, KernelReduction, KernelStore, LoopAxis } from './kernel.ts';
-export type { KernelStep, LibraryEquation, LibraryPrimitive, LibraryStep, Place, Plan, PlanBuffer, Step } from './plan.ts';
-export { showKernel, showPlan } from './show.ts';
+export type { Access, Kernel, KernelInput, KernelNode, KernelReduction, KernelStore, LoopAxis } from './kernel.ts'
+export type {
+  KernelStep,
+  LibraryEquation,
+  LibraryPrimitive,
+  LibraryStep,
+  Place,
+  Plan,
+  PlanBuffer,
+  Step,
+} from './plan.ts'
+export { showKernel, showPlan } from './show.ts'
 
 export interface PlanOptions {
-  readonly optimize: OptimizeLevel;
-  readonly donate: readonly number[];
+  readonly optimize: OptimizeLevel
+  readonly donate: readonly number[]
   /** Check every pass' result; always on under test, where PULLBACK_VERIFY is set. */
-  readonly verify?: boolean;
+  readonly verify?: boolean
 }
 
 /** The program after the passes that still give programs. */
 export function optimizeProgram(program: Program, optimize: OptimizeLevel, verify = false): Program {
-  const check = (result: Program, pass: string): Program => (verify ? verifyProgram(result, pass) : result);
-  const plain = check(decompose(program), 'decompose');
-  if (optimize === 'none') return plain;
-  return check(simplify(check(normalizeSums(check(simplify(plain), 'simplify')), 'normalizeSums')), 'simplify');
+  const check = (result: Program, pass: string): Program => (verify ? verifyProgram(result, pass) : result)
+  const plain = check(decompose(program), 'decompose')
+  if (optimize === 'none') return plain
+  return check(simplify(check(normalizeSums(check(simplify(plain), 'simplify')), 'normalizeSums')), 'simplify')
 }
 
 /** The plan of a program. */
 export function compileProgram(program: Program, options: PlanOptions): Plan {
-  const verify = options.verify ?? process.env['PULLBACK_VERIFY'] !== undefined;
-  const optimized = finishProgram(optimizeProgram(program, options.optimize, verify), options.donate);
-  const fuse = options.optimize === 'fuse';
-  const values = materialize(optimized, !fuse);
-  const items = group(optimized, values, fuse);
-  const plan = assemble(optimized, values, items, options.donate);
-  if (verify) verifyMemory(plan.buffers, plan.steps, plan.inputs, plan.outputs, plan.arenaBytes);
-  return plan;
+  const verify = options.verify ?? process.env['PULLBACK_VERIFY'] !== undefined
+  const optimized = finishProgram(optimizeProgram(program, options.optimize, verify), options.donate)
+  const fuse = options.optimize === 'fuse'
+  const values = materialize(optimized, !fuse)
+  const items = group(optimized, values, fuse)
+  const plan = assemble(optimized, values, items, options.donate)
+  if (verify) verifyMemory(plan.buffers, plan.steps, plan.inputs, plan.outputs, plan.arenaBytes)
+  return plan
 }
 
 function assemble(program: Program, values: Values, items: readonly Item[], donate: readonly number[]): Plan {
-  const numbers = new Map<Var, number>();
-  const variables: Var[] = [];
+  const numbers = new Map<Var, number>()
+  const variables: Var[] = []
   const bufferOf = (v: Var): number => {
-    const storage = values.storageOf(v) ?? v;
-    const known = numbers.get(storage);
-    if (known !== undefined) return known;
-    numbers.set(storage, variables.length);
-    return variables.push(storage) - 1;
-  };
-  const inputs = program.inputs.map(bufferOf);
-  const steps = items.map((item) => (item.kind === 'library' ? libraryStep(item.equation, bufferOf) : kernelStep(item, values, bufferOf)));
-  const outputs = program.outputs.flatMap((output) => (output.kind === 'var' ? [bufferOf(output)] : []));
-  const buffers = variables.map(({ type }) => ({ type, bytes: sizeOf(type.shape) * bytesOf(type.dtype) }));
-  const { places, arenaBytes } = placeBuffers(buffers, steps, inputs, outputs, donate);
-  const placed = zip(buffers, places).map(([buffer, place]) => ({ ...buffer, place }));
-  const after = dependencies(placed, steps);
-  return { buffers: placed, steps: steps.map((step, index) => ({ ...step, after: at(after, index) })), arenaBytes, inputs, outputs };
+    const storage = values.storageOf(v) ?? v
+    const known = numbers.get(storage)
+    if (known !== undefined) return known
+    numbers.set(storage, variables.length)
+    return variables.push(storage) - 1
+  }
+  const inputs = program.inputs.map(bufferOf)
+  const steps = items.map((item) =>
+    item.kind === 'library' ? libraryStep(item.equation, bufferOf) : kernelStep(item, values, bufferOf),
+  )
+  const outputs = program.outputs.flatMap((output) => (output.kind === 'var' ? [bufferOf(output)] : []))
+  const buffers = variables.map(({ type }) => ({ type, bytes: sizeOf(type.shape) * bytesOf(type.dtype) }))
+  const { places, arenaBytes } = placeBuffers(buffers, steps, inputs, outputs, donate)
+  const placed = zip(buffers, places).map(([buffer, place]) => ({ ...buffer, place }))
+  const after = dependencies(placed, steps)
+  return {
+    buffers: placed,
+    steps: steps.map((step, index) => ({ ...step, after: at(after, index) })),
+    arenaBytes,
+    inputs,
+    outputs,
+  }
 }
 
 function libraryStep(equation: Equation, bufferOf: (v: Var) => number): Omit<LibraryStep, 'after'> {
-  const library = equation as LibraryEquation;
+  const library = equation as LibraryEquation
   return {
     kind: 'library',
     equation: library,
@@ -78,11 +95,15 @@ function libraryStep(equation: Equation, bufferOf: (v: Var) => number): Omit<Lib
     bytes: libraryBytes(library),
     flops: libraryFlops(library),
     label: equation.primitive,
-  };
+  }
 }
 
-function kernelStep(item: Extract<Item, { kind: 'group' }>, values: Values, bufferOf: (v: Var) => number): Omit<KernelStep, 'after'> {
-  const { kernel, inputs, outputs } = lowerKernel(item, values);
+function kernelStep(
+  item: Extract<Item, { kind: 'group' }>,
+  values: Values,
+  bufferOf: (v: Var) => number,
+): Omit<KernelStep, 'after'> {
+  const { kernel, inputs, outputs } = lowerKernel(item, values)
   return {
     kind: 'kernel',
     kernel,
@@ -91,5 +112,5 @@ function kernelStep(item: Extract<Item, { kind: 'group' }>, values: Values, buff
     bytes: kernelBytes(kernel),
     flops: kernelFlops(kernel),
     label: kernel.reductions.length > 0 ? 'reduce' : 'map',
-  };
+  }
 }

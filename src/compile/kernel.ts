@@ -1,23 +1,23 @@
 // The fused kernel: one loop nest over an affine domain, an expression list evaluated at each point, results stored or
 // reduced. It says what is computed, not how loops are spread over threads or vectors: that is the printers' part.
-import type { DType } from '../tensor/dtype.ts';
-import type { Comparison, PointwisePrimitive } from '../tensor/primitives.ts';
+import type { DType } from '../tensor/dtype.ts'
+import type { Comparison, PointwisePrimitive } from '../tensor/primitives.ts'
 
 /** A loop axis; outermost first. Results of reductions do not vary along 'reduce' axes. */
 export interface LoopAxis {
-  readonly extent: number;
-  readonly role: 'map' | 'reduce';
+  readonly extent: number
+  readonly role: 'map' | 'reduce'
 }
 
 /** Where an operand's element for a loop point is: offset + sum of index x stride, in elements. */
 export interface Access {
-  readonly strides: readonly number[];
-  readonly offset: number;
+  readonly strides: readonly number[]
+  readonly offset: number
 }
 
 /** An operand that is read; `operand` is its position in the step's list of inputs. */
 export interface KernelInput extends Access {
-  readonly dtype: DType;
+  readonly dtype: DType
 }
 
 /**
@@ -30,31 +30,47 @@ export type KernelNode =
   /** offset + sum of loop index x stride, as a number of the dtype. */
   | { readonly op: 'index'; readonly dtype: DType; readonly access: Access }
   /** Philox4x32-10: args are key word 0, key word 1, offset; the element index is affine in the loop indices. */
-  | { readonly op: 'philox'; readonly dtype: 'i32'; readonly args: readonly [number, number, number]; readonly access: Access; readonly bits: number; readonly stream: number }
-  | { readonly op: 'compare'; readonly dtype: 'bool'; readonly args: readonly [number, number]; readonly comparison: Comparison }
-  | { readonly op: Exclude<PointwisePrimitive, 'compare' | 'stopGradient'>; readonly dtype: DType; readonly args: readonly number[] };
+  | {
+      readonly op: 'philox'
+      readonly dtype: 'i32'
+      readonly args: readonly [number, number, number]
+      readonly access: Access
+      readonly bits: number
+      readonly stream: number
+    }
+  | {
+      readonly op: 'compare'
+      readonly dtype: 'bool'
+      readonly args: readonly [number, number]
+      readonly comparison: Comparison
+    }
+  | {
+      readonly op: Exclude<PointwisePrimitive, 'compare' | 'stopGradient'>
+      readonly dtype: DType
+      readonly args: readonly number[]
+    }
 
 /** A result stored at every loop point (all axes are 'map' for it; its strides cover every axis). */
 export interface KernelStore extends Access {
-  readonly node: number;
-  readonly dtype: DType;
+  readonly node: number
+  readonly dtype: DType
   /** Position in the step's list of outputs; several stores may fill parts of one output. */
-  readonly output: number;
+  readonly output: number
 }
 
 /** A result reduced over the 'reduce' axes (strides are 0 there). Sums of 16-bit nodes are kept in f32, f64 in f64, integers in i32. */
 export interface KernelReduction extends Access {
-  readonly op: 'sum' | 'max' | 'min';
-  readonly node: number;
-  readonly dtype: DType;
-  readonly output: number;
+  readonly op: 'sum' | 'max' | 'min'
+  readonly node: number
+  readonly dtype: DType
+  readonly output: number
 }
 
 /** A fused loop nest. Axes are already collapsed as far as the accesses allow. */
 export interface Kernel {
-  readonly axes: readonly LoopAxis[];
-  readonly inputs: readonly KernelInput[];
-  readonly nodes: readonly KernelNode[];
-  readonly stores: readonly KernelStore[];
-  readonly reductions: readonly KernelReduction[];
+  readonly axes: readonly LoopAxis[]
+  readonly inputs: readonly KernelInput[]
+  readonly nodes: readonly KernelNode[]
+  readonly stores: readonly KernelStore[]
+  readonly reductions: readonly KernelReduction[]
 }

@@ -1,34 +1,39 @@
 // The memory plan: one place for every buffer. Temporaries share one arena by lifetime, outputs that can take over a
 // donated input's storage do, the others are fresh. A verifier proves that no two live buffers overlap.
-import { InternalError } from '../tensor/errors.ts';
-import { sameType } from '../tensor/program.ts';
-import { at, range, sameShape } from '../tensor/shape.ts';
-import type { Place, PlanBuffer, Step } from './plan.ts';
+import { InternalError } from '../tensor/errors.ts'
+import { sameType } from '../tensor/program.ts'
+import { at, range, sameShape } from '../tensor/shape.ts'
+import type { Place, PlanBuffer, Step } from './plan.ts'
 
 /** The first step that writes a buffer (-1 for inputs) and the last that touches it (the number of steps for outputs). */
 export interface Lifetime {
-  readonly start: number;
-  readonly end: number;
+  readonly start: number
+  readonly end: number
 }
 
-const alignment = 256;
+const alignment = 256
 
 /** When each buffer is alive. */
-export function lifetimes(count: number, steps: readonly Omit<Step, 'after'>[], inputs: readonly number[], outputs: readonly number[]): Lifetime[] {
-  const starts = new Array<number>(count).fill(Number.POSITIVE_INFINITY);
-  const ends = new Array<number>(count).fill(-1);
-  for (const input of inputs) starts[input] = -1;
+export function lifetimes(
+  count: number,
+  steps: readonly Omit<Step, 'after'>[],
+  inputs: readonly number[],
+  outputs: readonly number[],
+): Lifetime[] {
+  const starts = new Array<number>(count).fill(Number.POSITIVE_INFINITY)
+  const ends = new Array<number>(count).fill(-1)
+  for (const input of inputs) starts[input] = -1
   steps.forEach((step, index) => {
-    for (const buffer of step.outputs) starts[buffer] = Math.min(at(starts, buffer), index);
-    for (const buffer of [...step.inputs, ...step.outputs]) ends[buffer] = index;
-  });
-  for (const output of outputs) ends[output] = steps.length;
-  return range(count).map((buffer) => ({ start: at(starts, buffer), end: at(ends, buffer) }));
+    for (const buffer of step.outputs) starts[buffer] = Math.min(at(starts, buffer), index)
+    for (const buffer of [...step.inputs, ...step.outputs]) ends[buffer] = index
+  })
+  for (const output of outputs) ends[output] = steps.length
+  return range(count).map((buffer) => ({ start: at(starts, buffer), end: at(ends, buffer) }))
 }
 
 export interface Placement {
-  readonly places: readonly Place[];
-  readonly arenaBytes: number;
+  readonly places: readonly Place[]
+  readonly arenaBytes: number
 }
 
 /** Chooses every buffer's place. */
@@ -39,17 +44,21 @@ export function placeBuffers(
   outputs: readonly number[],
   donate: readonly number[],
 ): Placement {
-  const lives = lifetimes(buffers.length, steps, inputs, outputs);
-  const places = new Map<number, Place>();
-  inputs.forEach((buffer, index) => places.set(buffer, { kind: 'input', index }));
-  const takeovers = matchDonations(buffers, steps, lives, inputs, outputs, donate);
+  const lives = lifetimes(buffers.length, steps, inputs, outputs)
+  const places = new Map<number, Place>()
+  inputs.forEach((buffer, index) => places.set(buffer, { kind: 'input', index }))
+  const takeovers = matchDonations(buffers, steps, lives, inputs, outputs, donate)
   outputs.forEach((buffer, index) => {
-    const input = takeovers.get(buffer);
-    if (!places.has(buffer)) places.set(buffer, input === undefined ? { kind: 'output', index } : { kind: 'input', index: input });
-  });
-  const temporaries = range(buffers.length).filter((buffer) => !places.has(buffer));
-  const arenaBytes = packArena(temporaries, buffers, lives, places);
-  return { places: range(buffers.length).map((buffer) => places.get(buffer) ?? { kind: 'arena', offset: 0 }), arenaBytes };
+    const input = takeovers.get(buffer)
+    if (!places.has(buffer))
+      places.set(buffer, input === undefined ? { kind: 'output', index } : { kind: 'input', index: input })
+  })
+  const temporaries = range(buffers.length).filter((buffer) => !places.has(buffer))
+  const arenaBytes = packArena(temporaries, buffers, lives, places)
+  return {
+    places: range(buffers.length).map((buffer) => places.get(buffer) ?? { kind: 'arena', offset: 0 }),
+    arenaBytes,
+  }
 }
 
 /** Which donated input each output overwrites: one of its type whose last reader is before, or reads exactly the element that is written. */
@@ -61,52 +70,63 @@ function matchDonations(
   outputs: readonly number[],
   donate: readonly number[],
 ): ReadonlyMap<number, number> {
-  const free = new Set(donate.filter((index) => !outputs.includes(at(inputs, index))));
-  const matches = new Map<number, number>();
-  const fits = (output: number, input: number): boolean => sameType(at(buffers, output).type, at(buffers, input).type);
+  const free = new Set(donate.filter((index) => !outputs.includes(at(inputs, index))))
+  const matches = new Map<number, number>()
+  const fits = (output: number, input: number): boolean => sameType(at(buffers, output).type, at(buffers, input).type)
   const attempt = (accept: (output: number, input: number, start: number) => boolean): void => {
     for (const output of outputs) {
-      const { start } = at(lives, output);
-      if (matches.has(output) || start < 0) continue;
-      const found = [...free].find((index) => fits(output, at(inputs, index)) && accept(output, at(inputs, index), start));
-      if (found === undefined) continue;
-      matches.set(output, found);
-      free.delete(found);
+      const { start } = at(lives, output)
+      if (matches.has(output) || start < 0) continue
+      const found = [...free].find(
+        (index) => fits(output, at(inputs, index)) && accept(output, at(inputs, index), start),
+      )
+      if (found === undefined) continue
+      matches.set(output, found)
+      free.delete(found)
     }
-  };
-  attempt((output, input, start) => at(lives, input).end === start && readsWhatItWrites(at(steps, start), input, output));
-  attempt((_output, input, start) => at(lives, input).end < start);
-  return matches;
+  }
+  attempt(
+    (output, input, start) => at(lives, input).end === start && readsWhatItWrites(at(steps, start), input, output),
+  )
+  attempt((_output, input, start) => at(lives, input).end < start)
+  return matches
 }
 
 function readsWhatItWrites(step: Omit<Step, 'after'>, input: number, output: number): boolean {
-  if (step.kind !== 'kernel') return false;
-  const { kernel } = step as Extract<Step, { kind: 'kernel' }>;
-  const stores = kernel.stores.filter((store) => at(step.outputs, store.output) === output);
-  const reads = kernel.inputs.filter((_, index) => at(step.inputs, index) === input);
-  const [store] = stores;
-  if (stores.length !== 1 || store === undefined) return false;
-  return reads.every((read) => read.offset === store.offset && sameShape(read.strides, store.strides));
+  if (step.kind !== 'kernel') return false
+  const { kernel } = step as Extract<Step, { kind: 'kernel' }>
+  const stores = kernel.stores.filter((store) => at(step.outputs, store.output) === output)
+  const reads = kernel.inputs.filter((_, index) => at(step.inputs, index) === input)
+  const [store] = stores
+  if (stores.length !== 1 || store === undefined) return false
+  return reads.every((read) => read.offset === store.offset && sameShape(read.strides, store.strides))
 }
 
 /** Largest first, each at the lowest offset free during its whole life. */
-function packArena(temporaries: readonly number[], buffers: readonly Omit<PlanBuffer, 'place'>[], lives: readonly Lifetime[], places: Map<number, Place>): number {
-  const placed: { readonly offset: number; readonly end: number; readonly life: Lifetime }[] = [];
-  let total = 0;
+function packArena(
+  temporaries: readonly number[],
+  buffers: readonly Omit<PlanBuffer, 'place'>[],
+  lives: readonly Lifetime[],
+  places: Map<number, Place>,
+): number {
+  const placed: { readonly offset: number; readonly end: number; readonly life: Lifetime }[] = []
+  let total = 0
   for (const buffer of [...temporaries].sort((a, b) => at(buffers, b).bytes - at(buffers, a).bytes || a - b)) {
-    const life = at(lives, buffer);
-    const size = Math.ceil(Math.max(1, at(buffers, buffer).bytes) / alignment) * alignment;
-    const conflicts = placed.filter((other) => other.life.start <= life.end && life.start <= other.life.end).sort((a, b) => a.offset - b.offset);
-    let offset = 0;
+    const life = at(lives, buffer)
+    const size = Math.ceil(Math.max(1, at(buffers, buffer).bytes) / alignment) * alignment
+    const conflicts = placed
+      .filter((other) => other.life.start <= life.end && life.start <= other.life.end)
+      .sort((a, b) => a.offset - b.offset)
+    let offset = 0
     for (const other of conflicts) {
-      if (offset + size <= other.offset) break;
-      offset = Math.max(offset, other.end);
+      if (offset + size <= other.offset) break
+      offset = Math.max(offset, other.end)
     }
-    placed.push({ offset, end: offset + size, life });
-    places.set(buffer, { kind: 'arena', offset });
-    total = Math.max(total, offset + size);
+    placed.push({ offset, end: offset + size, life })
+    places.set(buffer, { kind: 'arena', offset })
+    total = Math.max(total, offset + size)
   }
-  return total;
+  return total
 }
 
 /** Throws an InternalError if two buffers alive at once share bytes, or a donated input is overwritten while it is needed. */
@@ -117,25 +137,32 @@ export function verifyMemory(
   outputs: readonly number[],
   arenaBytes: number,
 ): void {
-  const lives = lifetimes(buffers.length, steps, inputs, outputs);
-  const overlaps = (a: number, b: number): boolean => at(lives, a).start <= at(lives, b).end && at(lives, b).start <= at(lives, a).end;
+  const lives = lifetimes(buffers.length, steps, inputs, outputs)
+  const overlaps = (a: number, b: number): boolean =>
+    at(lives, a).start <= at(lives, b).end && at(lives, b).start <= at(lives, a).end
   for (const a of range(buffers.length)) {
-    const first = at(buffers, a);
-    if (first.place.kind === 'arena' && first.place.offset + first.bytes > arenaBytes) throw new InternalError(`buffer ${a} ends outside the arena`);
-    if (first.place.kind === 'arena' && outputs.includes(a)) throw new InternalError(`output buffer ${a} is in the arena`);
+    const first = at(buffers, a)
+    if (first.place.kind === 'arena' && first.place.offset + first.bytes > arenaBytes)
+      throw new InternalError(`buffer ${a} ends outside the arena`)
+    if (first.place.kind === 'arena' && outputs.includes(a))
+      throw new InternalError(`output buffer ${a} is in the arena`)
     for (let b = 0; b < a; b++) {
-      const second = at(buffers, b);
-      if (!shareBytes(first, second) || !overlaps(a, b)) continue;
-      const [input, output] = at(lives, a).start < at(lives, b).start ? [a, b] : [b, a];
-      const meet = at(lives, output).start;
-      const inPlace = first.place.kind === 'input' && at(lives, input).end === meet && readsWhatItWrites(at(steps, meet), input, output);
-      if (!inPlace) throw new InternalError(`buffers ${b} and ${a} are alive at once and share bytes`);
+      const second = at(buffers, b)
+      if (!shareBytes(first, second) || !overlaps(a, b)) continue
+      const [input, output] = at(lives, a).start < at(lives, b).start ? [a, b] : [b, a]
+      const meet = at(lives, output).start
+      const inPlace =
+        first.place.kind === 'input' &&
+        at(lives, input).end === meet &&
+        readsWhatItWrites(at(steps, meet), input, output)
+      if (!inPlace) throw new InternalError(`buffers ${b} and ${a} are alive at once and share bytes`)
     }
   }
 }
 
 function shareBytes(a: PlanBuffer, b: PlanBuffer): boolean {
-  if (a.place.kind === 'arena' && b.place.kind === 'arena') return a.place.offset < b.place.offset + b.bytes && b.place.offset < a.place.offset + a.bytes;
-  if (a.place.kind === 'arena' || b.place.kind === 'arena') return false;
-  return a.place.kind === b.place.kind && a.place.index === b.place.index;
+  if (a.place.kind === 'arena' && b.place.kind === 'arena')
+    return a.place.offset < b.place.offset + b.bytes && b.place.offset < a.place.offset + a.bytes
+  if (a.place.kind === 'arena' || b.place.kind === 'arena') return false
+  return a.place.kind === b.place.kind && a.place.index === b.place.index
 }

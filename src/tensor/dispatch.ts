@@ -1,141 +1,172 @@
 // `bind`, the one door through which every primitive goes: an interpreter installed for the dynamic extent (jit, grad,
 // autocast) takes it; without one it runs at once, as a program of one equation, compiled and cached.
-import { abstractEvaluate } from './abstract.ts';
-import type { Device, Executable, Storage } from './device.ts';
-import { DTypeError, InternalError, PullbackError } from './errors.ts';
-import type { PrimitiveName, PrimitiveParams } from './primitives.ts';
-import { type Atom, type Equation, type Program, type Var, literal, showType, variable } from './program.ts';
-import { zip } from './shape.ts';
-import { Tensor, storageOf } from './tensor.ts';
+import { abstractEvaluate } from './abstract.ts'
+import type { Device, Executable, Storage } from './device.ts'
+import { DTypeError, InternalError, PullbackError } from './errors.ts'
+import type { PrimitiveName, PrimitiveParams } from './primitives.ts'
+import { type Atom, type Equation, type Program, type Var, literal, showType, variable } from './program.ts'
+import { zip } from './shape.ts'
+import { Tensor, storageOf } from './tensor.ts'
 
 /** What happens to a primitive: recorded, rewritten, or run. */
 export interface Interpreter {
-  bind<P extends PrimitiveName>(primitive: P, inputs: readonly Tensor[], params: PrimitiveParams[P]): readonly Tensor[];
+  bind<P extends PrimitiveName>(primitive: P, inputs: readonly Tensor[], params: PrimitiveParams[P]): readonly Tensor[]
 }
 
-let current: Interpreter | undefined;
+let current: Interpreter | undefined
 
 /** Applies a primitive; the types of the results are checked by abstract evaluation. */
-export function bind<P extends PrimitiveName>(primitive: P, inputs: readonly Tensor[], params: PrimitiveParams[P]): readonly Tensor[] {
-  return (current ?? eager).bind(primitive, inputs, params);
+export function bind<P extends PrimitiveName>(
+  primitive: P,
+  inputs: readonly Tensor[],
+  params: PrimitiveParams[P],
+): readonly Tensor[] {
+  return (current ?? eager).bind(primitive, inputs, params)
 }
 
 /** The same for primitives with one result. */
-export function bindOne<P extends PrimitiveName>(primitive: P, inputs: readonly Tensor[], params: PrimitiveParams[P]): Tensor {
-  const [result] = bind(primitive, inputs, params);
-  if (result === undefined) throw new InternalError(`${primitive} gave no result`);
-  return result;
+export function bindOne<P extends PrimitiveName>(
+  primitive: P,
+  inputs: readonly Tensor[],
+  params: PrimitiveParams[P],
+): Tensor {
+  const [result] = bind(primitive, inputs, params)
+  if (result === undefined) throw new InternalError(`${primitive} gave no result`)
+  return result
 }
 
 /** Runs `body` with `interpreter` taking every primitive; undefined means eager execution. */
 export function withInterpreter<T>(interpreter: Interpreter | undefined, body: () => T): T {
-  const outer = current;
-  current = interpreter;
+  const outer = current
+  current = interpreter
   try {
-    return body();
+    return body()
   } finally {
-    current = outer;
+    current = outer
   }
 }
 
 /** The interpreter in force, undefined for eager execution. */
 export function currentInterpreter(): Interpreter | undefined {
-  return current;
+  return current
 }
 
 /** The device chosen by `setDefaultDevice`, made when first needed. */
-const devices: { chosen: Device | undefined; choose: (() => Device) | undefined } = { chosen: undefined, choose: undefined };
+const devices: { chosen: Device | undefined; choose: (() => Device) | undefined } = {
+  chosen: undefined,
+  choose: undefined,
+}
 
 /** Where new tensors go; index.ts supplies the automatic choice. */
 export function defaultDevice(): Device {
-  devices.chosen ??= devices.choose?.();
-  if (devices.chosen === undefined) throw new PullbackError('device', '[device] no device is set. Call setDefaultDevice(device) first.');
-  return devices.chosen;
+  devices.chosen ??= devices.choose?.()
+  if (devices.chosen === undefined)
+    throw new PullbackError('device', '[device] no device is set. Call setDefaultDevice(device) first.')
+  return devices.chosen
 }
 
 /** Makes `device` the place where new tensors go and programs without inputs run. Returns the one before, if any. */
 export function setDefaultDevice(device: Device): Device | undefined {
-  const before = devices.chosen;
-  devices.chosen = device;
-  return before;
+  const before = devices.chosen
+  devices.chosen = device
+  return before
 }
 
 /** @internal How the default device is chosen when it is first needed. */
 export function setDeviceChoice(choose: () => Device): void {
-  devices.choose = choose;
+  devices.choose = choose
 }
 
 /** The device all stored tensors are on; the default one if there are none. */
 export function commonDevice(op: string, tensors: readonly Tensor[]): Device {
-  let found: Device | undefined;
+  let found: Device | undefined
   for (const tensor of tensors) {
-    const payload = tensor.live(op);
-    if (payload.kind !== 'stored') continue;
-    const { device } = payload.storage;
+    const payload = tensor.live(op)
+    if (payload.kind !== 'stored') continue
+    const { device } = payload.storage
     if (found !== undefined && found !== device)
-      throw new PullbackError('device', `[${op}] expected tensors on one device, got ${found.name} and ${device.name}. Use transfer(tensor, device).`);
-    found = device;
+      throw new PullbackError(
+        'device',
+        `[${op}] expected tensors on one device, got ${found.name} and ${device.name}. Use transfer(tensor, device).`,
+      )
+    found = device
   }
-  return found ?? defaultDevice();
+  return found ?? defaultDevice()
 }
 
 /** Wraps what an executable returned. */
 export function wrapStorage(storage: Storage): Tensor {
-  return new Tensor(storage.type, { kind: 'stored', storage });
+  return new Tensor(storage.type, { kind: 'stored', storage })
 }
 
 /** A scalar that lives in no memory: it becomes a Literal of whatever program uses it. */
 export function scalar(value: number, dtype: Tensor['dtype'] = 'f32'): Tensor {
-  return new Tensor({ shape: [], dtype }, { kind: 'literal', value });
+  return new Tensor({ shape: [], dtype }, { kind: 'literal', value })
 }
 
 /** Runs primitives at once. */
 export const eager: Interpreter = {
   bind(primitive, inputs, params) {
-    if (primitive === 'call') throw new InternalError('call reached a device; it should have been inlined');
-    const device = commonDevice(primitive, inputs);
-    const executable = cachedExecutable(device, primitive, inputs, params);
-    const stored = inputs.filter((input) => input.live(primitive).kind === 'stored');
-    return executable.run(stored.map((input) => storageOf(input, primitive))).map(wrapStorage);
+    if (primitive === 'call') throw new InternalError('call reached a device; it should have been inlined')
+    const device = commonDevice(primitive, inputs)
+    const executable = cachedExecutable(device, primitive, inputs, params)
+    const stored = inputs.filter((input) => input.live(primitive).kind === 'stored')
+    return executable.run(stored.map((input) => storageOf(input, primitive))).map(wrapStorage)
   },
-};
-
-const cacheSize = 1024;
-const caches = new WeakMap<Device, Map<string, Executable>>();
-
-function cachedExecutable<P extends PrimitiveName>(device: Device, primitive: P, inputs: readonly Tensor[], params: PrimitiveParams[P]): Executable {
-  const operands = inputs.map((input) => {
-    const payload = input.live(primitive);
-    if (payload.kind === 'traced') throw new DTypeError(`[${primitive}] a traced tensor reached eager execution. Use it inside its own trace only.`);
-    return payload.kind === 'literal' ? `${Object.is(payload.value, -0) ? '-0' : String(payload.value)}:${input.dtype}` : showType(input);
-  });
-  const key = `${primitive} ${JSON.stringify(params)} ${operands.join(' ')}`;
-  const cache = caches.get(device) ?? new Map<string, Executable>();
-  caches.set(device, cache);
-  const found = cache.get(key);
-  if (found !== undefined) {
-    cache.delete(key); // the most recently used stay longest
-    cache.set(key, found);
-    return found;
-  }
-  const program = programOf(primitive, inputs, params);
-  const executable = device.compile(program, { optimize: 'fuse', donate: [], label: primitive });
-  cache.set(key, executable);
-  const [oldest] = cache;
-  if (cache.size > cacheSize && oldest !== undefined) {
-    cache.delete(oldest[0]);
-    oldest[1].release();
-  }
-  return executable;
 }
 
-function programOf<P extends PrimitiveName>(primitive: P, inputs: readonly Tensor[], params: PrimitiveParams[P]): Program {
+const cacheSize = 1024
+const caches = new WeakMap<Device, Map<string, Executable>>()
+
+function cachedExecutable<P extends PrimitiveName>(
+  device: Device,
+  primitive: P,
+  inputs: readonly Tensor[],
+  params: PrimitiveParams[P],
+): Executable {
+  const operands = inputs.map((input) => {
+    const payload = input.live(primitive)
+    if (payload.kind === 'traced')
+      throw new DTypeError(`[${primitive}] a traced tensor reached eager execution. Use it inside its own trace only.`)
+    return payload.kind === 'literal'
+      ? `${Object.is(payload.value, -0) ? '-0' : String(payload.value)}:${input.dtype}`
+      : showType(input)
+  })
+  const key = `${primitive} ${JSON.stringify(params)} ${operands.join(' ')}`
+  const cache = caches.get(device) ?? new Map<string, Executable>()
+  caches.set(device, cache)
+  const found = cache.get(key)
+  if (found !== undefined) {
+    cache.delete(key) // the most recently used stay longest
+    cache.set(key, found)
+    return found
+  }
+  const program = programOf(primitive, inputs, params)
+  const executable = device.compile(program, { optimize: 'fuse', donate: [], label: primitive })
+  cache.set(key, executable)
+  const [oldest] = cache
+  if (cache.size > cacheSize && oldest !== undefined) {
+    cache.delete(oldest[0])
+    oldest[1].release()
+  }
+  return executable
+}
+
+function programOf<P extends PrimitiveName>(
+  primitive: P,
+  inputs: readonly Tensor[],
+  params: PrimitiveParams[P],
+): Program {
   const atoms = inputs.map((input): Atom => {
-    const payload = input.live(primitive);
-    return payload.kind === 'literal' ? literal(payload.value, input.dtype) : variable({ shape: input.shape, dtype: input.dtype });
-  });
-  const outputs = abstractEvaluate(primitive, inputs, params).map((type) => variable({ shape: type.shape, dtype: type.dtype }));
-  const equation = { primitive, inputs: atoms, params, outputs } as unknown as Equation;
-  const variables = zip(atoms, inputs).flatMap(([atom]): Var[] => (atom.kind === 'var' ? [atom] : []));
-  return { inputs: variables, equations: [equation], outputs };
+    const payload = input.live(primitive)
+    return payload.kind === 'literal'
+      ? literal(payload.value, input.dtype)
+      : variable({ shape: input.shape, dtype: input.dtype })
+  })
+  const outputs = abstractEvaluate(primitive, inputs, params).map((type) =>
+    variable({ shape: type.shape, dtype: type.dtype }),
+  )
+  const equation = { primitive, inputs: atoms, params, outputs } as unknown as Equation
+  const variables = zip(atoms, inputs).flatMap(([atom]): Var[] => (atom.kind === 'var' ? [atom] : []))
+  return { inputs: variables, equations: [equation], outputs }
 }

@@ -13,7 +13,7 @@ export type ErrorCode =
   | 'out-of-memory'
   | 'data'
   | 'file'
-  | 'internal';
+  | 'internal'
 
 /**
  * The base of every error pullback throws.
@@ -22,59 +22,59 @@ export type ErrorCode =
  * underlying error where there is one.
  */
 export class PullbackError extends Error {
-  readonly code: ErrorCode;
+  readonly code: ErrorCode
 
   constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
-    super(message, options);
-    this.name = 'PullbackError';
-    this.code = code;
+    super(message, options)
+    this.name = 'PullbackError'
+    this.code = code
   }
 }
 
 /** Shapes that do not fit the operation. */
 export class ShapeError extends PullbackError {
   constructor(message: string) {
-    super('shape', message);
-    this.name = 'ShapeError';
+    super('shape', message)
+    this.name = 'ShapeError'
   }
 }
 
 /** Element types that do not fit the operation; the message names the `cast` that would mend it. */
 export class DTypeError extends PullbackError {
   constructor(message: string) {
-    super('dtype', message);
-    this.name = 'DTypeError';
+    super('dtype', message)
+    this.name = 'DTypeError'
   }
 }
 
 /** An argument outside its domain. */
 export class ValueError extends PullbackError {
   constructor(message: string) {
-    super('value', message);
-    this.name = 'ValueError';
+    super('value', message)
+    this.name = 'ValueError'
   }
 }
 
 /** A traced value used where a concrete one is needed, or after its trace has ended. */
 export class TraceError extends PullbackError {
   constructor(message: string) {
-    super('trace', message);
-    this.name = 'TraceError';
+    super('trace', message)
+    this.name = 'TraceError'
   }
 }
 
 /** A tensor used after `dispose()` or after it was donated; the message says where that happened. */
 export class DisposedError extends PullbackError {
   constructor(code: 'disposed' | 'donated', message: string) {
-    super(code, message);
-    this.name = 'DisposedError';
+    super(code, message)
+    this.name = 'DisposedError'
   }
 }
 
 /** A fault of pullback itself. */
 export class InternalError extends PullbackError {
   constructor(message: string) {
-    super('internal', `internal: ${message}`);
-    this.name = 'InternalError';
+    super('internal', `internal: ${message}`)
+    this.name = 'InternalError'
   }
 }

@@ -1,39 +1,39 @@
 // Who is alive: the registry behind garbage-collected device memory, `scope` and `memory.report()`.
-import { AsyncLocalStorage } from 'node:async_hooks';
-import type { Storage } from './device.ts';
-import { bytesOf } from './dtype.ts';
-import { showType } from './program.ts';
-import { sizeOf } from './shape.ts';
-import type { Tensor } from './tensor.ts';
-import { type Tree, leavesOf } from './tree.ts';
+import { AsyncLocalStorage } from 'node:async_hooks'
+import type { Storage } from './device.ts'
+import { bytesOf } from './dtype.ts'
+import { showType } from './program.ts'
+import { sizeOf } from './shape.ts'
+import type { Tensor } from './tensor.ts'
+import { type Tree, leavesOf } from './tree.ts'
 
 interface Entry {
-  readonly tensor: WeakRef<Tensor>;
-  readonly storage: Storage;
-  readonly made: Error | undefined;
+  readonly tensor: WeakRef<Tensor>
+  readonly storage: Storage
+  readonly made: Error | undefined
 }
 
-const entries = new Map<Storage, Entry>();
-const scopes = new AsyncLocalStorage<Set<Tensor>>();
-let recordOrigins = false;
+const entries = new Map<Storage, Entry>()
+const scopes = new AsyncLocalStorage<Set<Tensor>>()
+let recordOrigins = false
 
 const collected = new FinalizationRegistry<Storage>((storage) => {
-  entries.delete(storage);
-  storage.device.release(storage);
-});
+  entries.delete(storage)
+  storage.device.release(storage)
+})
 
 /** @internal Notes a tensor that owns storage. */
 export function register(tensor: Tensor, storage: Storage): void {
-  entries.set(storage, { tensor: new WeakRef(tensor), storage, made: recordOrigins ? new Error('made') : undefined });
-  collected.register(tensor, storage, tensor);
-  scopes.getStore()?.add(tensor);
+  entries.set(storage, { tensor: new WeakRef(tensor), storage, made: recordOrigins ? new Error('made') : undefined })
+  collected.register(tensor, storage, tensor)
+  scopes.getStore()?.add(tensor)
 }
 
 /** @internal Forgets a tensor whose storage was given up. */
 export function unregister(tensor: Tensor, storage: Storage): void {
-  collected.unregister(tensor);
-  entries.delete(storage);
-  scopes.getStore()?.delete(tensor);
+  collected.unregister(tensor)
+  entries.delete(storage)
+  scopes.getStore()?.delete(tensor)
 }
 
 /**
@@ -42,28 +42,28 @@ export function unregister(tensor: Tensor, storage: Storage): void {
  * @example const loss = await scope(async () => mean(square(sub(f(x), y))));
  */
 export async function scope<T>(body: () => T | Promise<T>): Promise<T> {
-  const made = new Set<Tensor>();
-  const outer = scopes.getStore();
+  const made = new Set<Tensor>()
+  const outer = scopes.getStore()
   return scopes.run(made, async () => {
     try {
-      const result = await body();
-      const kept = new Set<unknown>(leavesOf(result as Tree<Tensor>));
-      for (const tensor of made) if (kept.has(tensor)) made.delete(tensor);
-      for (const tensor of kept) outer?.add(tensor as Tensor);
-      return result;
+      const result = await body()
+      const kept = new Set<unknown>(leavesOf(result as Tree<Tensor>))
+      for (const tensor of made) if (kept.has(tensor)) made.delete(tensor)
+      for (const tensor of kept) outer?.add(tensor as Tensor)
+      return result
     } finally {
-      for (const tensor of [...made]) tensor.dispose();
+      for (const tensor of [...made]) tensor.dispose()
     }
-  });
+  })
 }
 
 /** One live tensor in a memory report. */
 export interface LiveTensor {
-  readonly type: string;
-  readonly device: string;
-  readonly bytes: number;
+  readonly type: string
+  readonly device: string
+  readonly bytes: number
   /** Where it was made, if `memory.recordOrigins(true)` was called before. */
-  readonly made: string | undefined;
+  readonly made: string | undefined
 }
 
 export const memory = {
@@ -76,11 +76,11 @@ export const memory = {
         bytes: sizeOf(storage.type.shape) * bytesOf(storage.type.dtype),
         made: made?.stack?.split('\n').slice(2).join('\n'),
       }))
-      .sort((a, b) => b.bytes - a.bytes);
+      .sort((a, b) => b.bytes - a.bytes)
   },
 
   /** Whether to note where each tensor is made (some microseconds each). Off at first. */
   recordOrigins(on: boolean): void {
-    recordOrigins = on;
+    recordOrigins = on
   },
-};
+}

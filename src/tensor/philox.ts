@@ -1,51 +1,62 @@
 // Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011) on the host: the definition every
 // device's randomBits must agree with, bit for bit.
 
-const multiplier0 = 0xd2511f53;
-const multiplier1 = 0xcd9e8d57;
-const weyl0 = 0x9e3779b9;
-const weyl1 = 0xbb67ae85;
+const multiplier0 = 0xd2511f53
+const multiplier1 = 0xcd9e8d57
+const weyl0 = 0x9e3779b9
+const weyl1 = 0xbb67ae85
 
 /** Four random words from a 128-bit counter and a 64-bit key, written to `out` as signed 32-bit integers. */
-export function philox(counter: readonly [number, number, number, number], key: readonly [number, number], out: Int32Array, offset = 0): void {
-  let [c0, c1, c2, c3] = counter;
-  let [k0, k1] = key;
+export function philox(
+  counter: readonly [number, number, number, number],
+  key: readonly [number, number],
+  out: Int32Array,
+  offset = 0,
+): void {
+  let [c0, c1, c2, c3] = counter
+  let [k0, k1] = key
   for (let round = 0; round < 10; round++) {
-    const high0 = multiplyHigh(multiplier0, c0);
-    const low0 = Math.imul(multiplier0, c0);
-    const high1 = multiplyHigh(multiplier1, c2);
-    const low1 = Math.imul(multiplier1, c2);
-    c0 = high1 ^ c1 ^ k0;
-    c1 = low1;
-    c2 = high0 ^ c3 ^ k1;
-    c3 = low0;
-    k0 = (k0 + weyl0) | 0;
-    k1 = (k1 + weyl1) | 0;
+    const high0 = multiplyHigh(multiplier0, c0)
+    const low0 = Math.imul(multiplier0, c0)
+    const high1 = multiplyHigh(multiplier1, c2)
+    const low1 = Math.imul(multiplier1, c2)
+    c0 = high1 ^ c1 ^ k0
+    c1 = low1
+    c2 = high0 ^ c3 ^ k1
+    c3 = low0
+    k0 = (k0 + weyl0) | 0
+    k1 = (k1 + weyl1) | 0
   }
-  out[offset] = c0;
-  out[offset + 1] = c1;
-  out[offset + 2] = c2;
-  out[offset + 3] = c3;
+  out[offset] = c0
+  out[offset + 1] = c1
+  out[offset + 2] = c2
+  out[offset + 3] = c3
 }
 
 /**
  * The meaning of the randomBits primitive: element i is word i mod 4 of the block with the counter
  * (i div 4, offset, stream, 0), its low `bits` bits.
  */
-export function randomBits(key: readonly [number, number], offset: number, stream: number, bits: number, count: number): Int32Array {
-  const words = new Int32Array(Math.ceil(count / 4) * 4);
-  for (let block = 0; block * 4 < count; block++) philox([block | 0, offset, stream, 0], key, words, block * 4);
-  const mask = bits === 32 ? -1 : 2 ** bits - 1;
-  return words.subarray(0, count).map((word) => word & mask);
+export function randomBits(
+  key: readonly [number, number],
+  offset: number,
+  stream: number,
+  bits: number,
+  count: number,
+): Int32Array {
+  const words = new Int32Array(Math.ceil(count / 4) * 4)
+  for (let block = 0; block * 4 < count; block++) philox([block | 0, offset, stream, 0], key, words, block * 4)
+  const mask = bits === 32 ? -1 : 2 ** bits - 1
+  return words.subarray(0, count).map((word) => word & mask)
 }
 
 /** The high 32 bits of the product of two unsigned 32-bit integers, by 16-bit halves. */
 function multiplyHigh(a: number, b: number): number {
-  const aHigh = a >>> 16;
-  const aLow = a & 0xffff;
-  const bHigh = b >>> 16;
-  const bLow = b & 0xffff;
-  const middle = (Math.imul(aHigh, bLow) + (Math.imul(aLow, bLow) >>> 16)) | 0;
-  const cross = (Math.imul(aLow, bHigh) + (middle & 0xffff)) | 0;
-  return (Math.imul(aHigh, bHigh) + (middle >>> 16) + (cross >>> 16)) | 0;
+  const aHigh = a >>> 16
+  const aLow = a & 0xffff
+  const bHigh = b >>> 16
+  const bLow = b & 0xffff
+  const middle = (Math.imul(aHigh, bLow) + (Math.imul(aLow, bLow) >>> 16)) | 0
+  const cross = (Math.imul(aLow, bHigh) + (middle & 0xffff)) | 0
+  return (Math.imul(aHigh, bHigh) + (middle >>> 16) + (cross >>> 16)) | 0
 }

@@ -38,23 +38,36 @@ function runLibrary(equation: Equation, read: readonly number[][], write: readon
 /** Runs one kernel: `read` and `write` are the arrays its inputs and outputs stand for. Every node is a vector over all loop points. */
 export function runKernel(kernel: Kernel, read: readonly number[][], write: readonly number[][]): void {
   const points = loopPoints(kernel.axes.map((axis) => axis.extent))
-  const places = (access: Access) => points.map((index) => access.strides.reduce((sum, stride, axis) => sum + stride * at(index, axis), access.offset))
+  const places = (access: Access) =>
+    points.map((index) => access.strides.reduce((sum, stride, axis) => sum + stride * at(index, axis), access.offset))
   const values: number[][] = []
   for (const node of kernel.nodes) values.push(evaluateNode(node, values, kernel, read, places, points.length))
-  for (const store of kernel.stores) places(store).forEach((place, point) => (at(write, store.output)[place] = at(at(values, store.node), point)))
+  for (const store of kernel.stores)
+    places(store).forEach((place, point) => (at(write, store.output)[place] = at(at(values, store.node), point)))
   for (const reduction of kernel.reductions) {
     const initial = reduction.op === 'sum' ? 0 : reduction.op === 'max' ? -Infinity : Infinity
-    const combine = reduction.op === 'sum' ? (a: number, b: number) => a + b : reduction.op === 'max' ? Math.max : Math.min
+    const combine =
+      reduction.op === 'sum' ? (a: number, b: number) => a + b : reduction.op === 'max' ? Math.max : Math.min
     const results = new Map<number, number>()
     const corners = loopPoints(kernel.axes.map((axis) => (axis.role === 'reduce' ? 1 : axis.extent)))
-    for (const corner of corners) results.set(reduction.strides.reduce((sum, stride, axis) => sum + stride * at(corner, axis), reduction.offset), initial)
-    places(reduction).forEach((place, point) => results.set(place, combine(results.get(place) ?? initial, at(at(values, reduction.node), point))))
-    for (const [place, value] of results) at(write, reduction.output)[place] = reduction.dtype === 'i32' ? value | 0 : roundTo(reduction.dtype, value)
+    for (const corner of corners)
+      results.set(
+        reduction.strides.reduce((sum, stride, axis) => sum + stride * at(corner, axis), reduction.offset),
+        initial,
+      )
+    places(reduction).forEach((place, point) =>
+      results.set(place, combine(results.get(place) ?? initial, at(at(values, reduction.node), point))),
+    )
+    for (const [place, value] of results)
+      at(write, reduction.output)[place] = reduction.dtype === 'i32' ? value | 0 : roundTo(reduction.dtype, value)
   }
 }
 
 function loopPoints(extents: readonly number[]): number[][] {
-  return extents.reduce<number[][]>((points, extent) => points.flatMap((point) => Array.from({ length: extent }, (_, i) => [...point, i])), [[]])
+  return extents.reduce<number[][]>(
+    (points, extent) => points.flatMap((point) => Array.from({ length: extent }, (_, i) => [...point, i])),
+    [[]],
+  )
 }
 
 function evaluateNode(
@@ -84,9 +97,13 @@ function evaluateNode(
     default: {
       const inputs = node.args.map((arg) => variable({ shape: [count], dtype: at(kernel.nodes, arg).dtype }))
       const output = variable({ shape: [count], dtype: node.dtype })
-      const params = node.op === 'compare' ? { comparison: node.comparison } : node.op === 'cast' ? { dtype: node.dtype } : {}
+      const params =
+        node.op === 'compare' ? { comparison: node.comparison } : node.op === 'cast' ? { dtype: node.dtype } : {}
       const equation = { primitive: node.op, inputs, params, outputs: [output] } as unknown as Equation
-      const operands = inputs.map((input, i) => ({ type: input.type, data: Float64Array.from(at(values, at(node.args, i))) }))
+      const operands = inputs.map((input, i) => ({
+        type: input.type,
+        data: Float64Array.from(at(values, at(node.args, i))),
+      }))
       const [value] = interpret({ inputs, equations: [equation], outputs: [output] }, operands)
       return [...(value?.data ?? [])]
     }

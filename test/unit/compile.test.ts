@@ -22,7 +22,13 @@ function valuesOf(type: TensorType, seed: number): number[] {
   })
 }
 
-function check(name: string, types: readonly TensorType[], f: (inputs: readonly Tensor[]) => readonly Tensor[], tolerance = 2e-6, donate: number[] = []) {
+function check(
+  name: string,
+  types: readonly TensorType[],
+  f: (inputs: readonly Tensor[]) => readonly Tensor[],
+  tolerance = 2e-6,
+  donate: number[] = [],
+) {
   for (const optimize of levels)
     it(`${name} (${optimize})`, () => {
       const { program } = traceFlat(f, types, name, { keepCalls: false })
@@ -31,12 +37,17 @@ function check(name: string, types: readonly TensorType[], f: (inputs: readonly 
       const expected = reference(program, types, inputs)
       const actual = evaluatePlan(plan, inputs)
       expect(actual.length).toBe(expected.length)
-      expected.forEach((want, i) => expect(distance(actual[i] ?? [], want), showPlan(plan)).toBeLessThanOrEqual(tolerance))
+      expected.forEach((want, i) =>
+        expect(distance(actual[i] ?? [], want), showPlan(plan)).toBeLessThanOrEqual(tolerance),
+      )
     })
 }
 
 function reference(program: Program, types: readonly TensorType[], inputs: readonly (readonly number[])[]): number[][] {
-  return interpret(program, types.map((type, i) => ({ type, data: Float64Array.from(inputs[i] ?? []) }))).map((value) => [...value.data])
+  return interpret(
+    program,
+    types.map((type, i) => ({ type, data: Float64Array.from(inputs[i] ?? []) })),
+  ).map((value) => [...value.data])
 }
 
 function distance(actual: readonly number[], expected: readonly number[]): number {
@@ -52,17 +63,32 @@ const second = (inputs: readonly Tensor[]): Tensor => inputs[1] as Tensor
 const third = (inputs: readonly Tensor[]): Tensor => inputs[2] as Tensor
 
 describe('plans of single ideas', () => {
-  check('pointwise chains with broadcasts', [f32(3, 4), f32(4)], (t) => [ops.exp(ops.mul(ops.add(first(t), second(t)), 0.5))])
-  check('outputs that are inputs, literals and repeats', [f32(3)], (t) => [first(t), first(t), ops.full([2, 2], 3), ops.neg(first(t)), ops.reshape(first(t), [1, 3])])
+  check('pointwise chains with broadcasts', [f32(3, 4), f32(4)], (t) => [
+    ops.exp(ops.mul(ops.add(first(t), second(t)), 0.5)),
+  ])
+  check('outputs that are inputs, literals and repeats', [f32(3)], (t) => [
+    first(t),
+    first(t),
+    ops.full([2, 2], 3),
+    ops.neg(first(t)),
+    ops.reshape(first(t), [1, 3]),
+  ])
   check('donated identity', [f32(3), f32(3)], (t) => [first(t), ops.add(second(t), 1)], 1e-6, [0, 1])
   check('pad, concatenate and slice', [f32(2, 3), f32(2, 2)], (t) => [
-    ops.pad(ops.neg(first(t)), [[1, 0], [0, 2]]),
+    ops.pad(ops.neg(first(t)), [
+      [1, 0],
+      [0, 2],
+    ]),
     ops.concatenate([ops.exp(first(t)), second(t), ops.mul(second(t), 2)], 1),
     ops.slice(ops.mul(first(t), first(t)), [0, 1], [2, 3]),
   ])
   check('transposes and reshapes between kernels', [f32(4, 6)], (t) => {
     const x = ops.mul(first(t), first(t))
-    return [ops.reshape(ops.transpose(x), [8, 3]), ops.add(ops.reshape(x, [2, 2, 6]), 1), ops.transpose(ops.reshape(ops.transpose(x), [3, 8]))]
+    return [
+      ops.reshape(ops.transpose(x), [8, 3]),
+      ops.add(ops.reshape(x, [2, 2, 6]), 1),
+      ops.transpose(ops.reshape(ops.transpose(x), [3, 8])),
+    ]
   })
   check('reductions in rows, columns and all', [f32(5, 7, 3)], (t) => [
     ops.sum(ops.exp(first(t)), { axes: 0 }),
@@ -72,36 +98,96 @@ describe('plans of single ideas', () => {
     ops.softmax(first(t)),
     ops.sum(first(t), { axes: [0, 2], keepDims: true }),
   ])
-  check('empty tensors', [f32(0, 3)], (t) => [ops.sum(first(t), { axes: 0 }), ops.exp(first(t)), ops.concatenate([first(t), ops.ones([1, 3])])])
+  check('empty tensors', [f32(0, 3)], (t) => [
+    ops.sum(first(t), { axes: 0 }),
+    ops.exp(first(t)),
+    ops.concatenate([first(t), ops.ones([1, 3])]),
+  ])
   check('products in every layout', [f32(2, 3, 4), f32(2, 5, 4), f32(4, 2)], (t) => [
     ops.dotGeneral(first(t), second(t), { batch: [[0], [0]], contract: [[2], [2]] }),
     ops.matmul(first(t), third(t)),
-    ops.dotGeneral(first(t), second(t), { batch: [[], []], contract: [[0, 2], [0, 2]] }),
+    ops.dotGeneral(first(t), second(t), {
+      batch: [[], []],
+      contract: [
+        [0, 2],
+        [0, 2],
+      ],
+    }),
     ops.matmul(ops.transpose(third(t)), third(t)),
   ])
-  check('sums of affine expressions', [f32(3, 4, 4, 5), f32(5), f32(3, 5)], (t) => {
-    const y = ops.add(ops.mul(first(t), second(t)), 0.3)
-    const scaled = ops.mul(y, ops.expandDims(third(t), [1, 2]))
-    return [ops.sum(y, { axes: [1, 2] }), ops.sum(ops.mul(scaled, first(t)), { axes: [0, 1, 2] }), ops.sum(scaled, { axes: [0, 1, 2] }), ops.sum(ops.neg(y))]
-  }, 5e-6)
-  check('a two-pass variance keeps its digits', [f32(2, 6, 6, 3)], (t) => {
-    const x = ops.add(ops.mul(first(t), 1e-3), 5)
-    const centred = ops.sub(x, ops.mean(x, { axes: [0, 1, 2], keepDims: true }))
-    return [ops.mean(ops.square(centred), { axes: [0, 1, 2] })]
-  }, 2e-3)
+  check(
+    'sums of affine expressions',
+    [f32(3, 4, 4, 5), f32(5), f32(3, 5)],
+    (t) => {
+      const y = ops.add(ops.mul(first(t), second(t)), 0.3)
+      const scaled = ops.mul(y, ops.expandDims(third(t), [1, 2]))
+      return [
+        ops.sum(y, { axes: [1, 2] }),
+        ops.sum(ops.mul(scaled, first(t)), { axes: [0, 1, 2] }),
+        ops.sum(scaled, { axes: [0, 1, 2] }),
+        ops.sum(ops.neg(y)),
+      ]
+    },
+    5e-6,
+  )
+  check(
+    'a two-pass variance keeps its digits',
+    [f32(2, 6, 6, 3)],
+    (t) => {
+      const x = ops.add(ops.mul(first(t), 1e-3), 5)
+      const centred = ops.sub(x, ops.mean(x, { axes: [0, 1, 2], keepDims: true }))
+      return [ops.mean(ops.square(centred), { axes: [0, 1, 2] })]
+    },
+    2e-3,
+  )
 })
 
 describe('plans of training code', () => {
   const channels = 8
   const norm = batchNorm()
   const squeeze = squeezeExcite(3)
-  const types = (x: TensorType): TensorType[] => [x, f32(channels), f32(channels), f32(channels), f32(channels), f32(3, channels), f32(3), f32(channels, 3), f32(channels), f32(...x.shape)]
+  const types = (x: TensorType): TensorType[] => [
+    x,
+    f32(channels),
+    f32(channels),
+    f32(channels),
+    f32(channels),
+    f32(3, channels),
+    f32(3),
+    f32(channels, 3),
+    f32(channels),
+    f32(...x.shape),
+  ]
   const block = (inputs: readonly Tensor[]): readonly Tensor[] => {
-    const [x, weight, bias, mean, variance, w1, b1, w2, b2, shortcut] = inputs as [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
-    const loss = (p: { weight: Tensor; bias: Tensor; w1: Tensor; w2: Tensor; x: Tensor }): readonly [Tensor, Tensor] => {
-      const [y, state] = norm.apply({ weight: p.weight, bias: p.bias }, { running_mean: mean, running_var: variance }, p.x, { training: true })
+    const [x, weight, bias, mean, variance, w1, b1, w2, b2, shortcut] = inputs as [
+      Tensor,
+      Tensor,
+      Tensor,
+      Tensor,
+      Tensor,
+      Tensor,
+      Tensor,
+      Tensor,
+      Tensor,
+      Tensor,
+    ]
+    const loss = (p: {
+      weight: Tensor
+      bias: Tensor
+      w1: Tensor
+      w2: Tensor
+      x: Tensor
+    }): readonly [Tensor, Tensor] => {
+      const [y, state] = norm.apply(
+        { weight: p.weight, bias: p.bias },
+        { running_mean: mean, running_var: variance },
+        p.x,
+        { training: true },
+      )
       const wide = ops.cast(y, 'f32')
-      const [z] = squeeze.apply({ squeeze: { weight: p.w1, bias: b1 }, expand: { weight: p.w2, bias: b2 } }, {}, wide, { training: true })
+      const [z] = squeeze.apply({ squeeze: { weight: p.w1, bias: b1 }, expand: { weight: p.w2, bias: b2 } }, {}, wide, {
+        training: true,
+      })
       const out = ops.maximum(ops.add(z, shortcut), 0)
       return [ops.sum(ops.mul(ops.square(out), 0.01)), state.running_var]
     }
@@ -111,7 +197,9 @@ describe('plans of training code', () => {
   check('batch norm, squeeze and excitation, residual', types(f32(2, 3, 3, channels)), block, 2e-5)
   check('the same from f16', types(f16(2, 3, 3, channels)), block, 4e-3)
   check('cross-entropy and its gradient', [f32(4, 6), { shape: [4], dtype: 'i32' }], (t) => {
-    const [loss, gradient] = valueAndGrad((logits: Tensor) => softmaxCrossEntropy(logits, second(t), { labelSmoothing: 0.1 }))(first(t))
+    const [loss, gradient] = valueAndGrad((logits: Tensor) =>
+      softmaxCrossEntropy(logits, second(t), { labelSmoothing: 0.1 }),
+    )(first(t))
     return [loss, gradient]
   })
 })
