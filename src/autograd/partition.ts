@@ -1,7 +1,7 @@
 // Trees of arguments and results as lists of tensors: which leaves are tensors, and how to build the tree again
 // around other tensors. Leaves that are no tensors are kept as they are.
 import { TraceError } from '../tensor/errors.ts'
-import { type Structure, type Tree, flatten, unflatten } from '../tensor/tree.ts'
+import { type Structure, flatten, unflatten } from '../tensor/tree.ts'
 import { Tensor } from '../tensor/tensor.ts'
 
 /** A tree taken apart. */
