@@ -98,8 +98,7 @@ export function rewriteProgram(program: Program, rewrite: Rewrite, rule?: LocalR
   for (const equation of program.equations) {
     const inputs = equation.inputs.map(resolve)
     const results =
-      rewrite(equation, inputs, builder) ??
-      builder.emit(equation.primitive, inputs, equation.params, equation.region)
+      rewrite(equation, inputs, builder) ?? builder.emit(equation.primitive, inputs, equation.params, equation.region)
     for (const [output, result] of zip(equation.outputs, results)) replaced.set(output, result)
   }
   return dropUnused({ inputs: program.inputs, equations: builder.equations, outputs: program.outputs.map(resolve) })

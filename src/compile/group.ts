@@ -30,6 +30,8 @@ export type Item = Group | LibraryItem
 const maxLoads = 16
 const maxSinks = 8
 const candidatesKept = 24
+/** A sink joins no kernel further back than this: what it makes would only be kept for longer. */
+const furthest = 48
 
 /** The program as an ordered list of kernels-to-be and library calls. With `fuse` false every sink is its own kernel. */
 export function group(program: Program, values: Values, fuse: boolean): readonly Item[] {
@@ -90,7 +92,8 @@ class Grouping {
   }
 
   #tryJoin(host: Group, sink: Sink, loads: readonly Load[]): boolean {
-    if (host.sinks.length >= maxSinks || !compatible(host, sink)) return false
+    if (host.sinks.length >= maxSinks || this.#items.length - host.position > furthest || !compatible(host, sink))
+      return false
     const inLoop = new Map(host.sinks.flatMap((other) => (other.whole ? [[other.value, other] as const] : [])))
     const made = new Set(host.sinks.map((other) => other.value))
     const direct = loads.filter((load) => made.has(load.storage))
@@ -150,9 +153,7 @@ function compatible(host: Group, sink: Sink): boolean {
 }
 
 function sameAccess(load: Load, sink: Sink | undefined): boolean {
-  return (
-    sink?.access.offset === load.access.offset && sameShape(load.access.strides, sink.access.strides)
-  )
+  return sink?.access.offset === load.access.offset && sameShape(load.access.strides, sink.access.strides)
 }
 
 function equalLoad(a: Load, b: Load): boolean {

@@ -14,6 +14,7 @@ import { type Values, materialize } from './materialize.ts'
 import { placeBuffers, verifyMemory } from './memory.ts'
 import { dependencies } from './order.ts'
 import type { KernelStep, LibraryEquation, LibraryStep, Plan } from './plan.ts'
+import { rematerialize } from './rematerialize.ts'
 import { simplify } from './simplify.ts'
 import { normalizeSums } from './sums.ts'
 
@@ -48,8 +49,10 @@ export function optimizeProgram(program: Program, optimize: OptimizeLevel, verif
 /** The plan of a program. */
 export function compileProgram(program: Program, options: PlanOptions): Plan {
   const verify = options.verify ?? process.env['PULLBACK_VERIFY'] !== undefined
-  const optimized = finishProgram(optimizeProgram(program, options.optimize, verify), options.donate)
   const fuse = options.optimize === 'fuse'
+  const simplified = optimizeProgram(program, options.optimize, verify)
+  const optimized = finishProgram(fuse ? rematerialize(simplified) : simplified, options.donate)
+  if (verify) verifyProgram(optimized, 'finishProgram')
   const values = materialize(optimized, !fuse)
   const items = group(optimized, values, fuse)
   const plan = assemble(optimized, values, items, options.donate)

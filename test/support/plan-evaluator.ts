@@ -40,7 +40,7 @@ export function runKernel(kernel: Kernel, read: readonly number[][], write: read
   const points = loopPoints(kernel.axes.map((axis) => axis.extent))
   const places = (access: Access) =>
     points.map((index) => access.strides.reduce((sum, stride, axis) => sum + stride * at(index, axis), access.offset))
-  const values: number[][] = []
+  const values: (readonly number[])[] = []
   for (const node of kernel.nodes) values.push(evaluateNode(node, values, kernel, read, places, points.length))
   for (const store of kernel.stores)
     places(store).forEach((place, point) => (at(write, store.output)[place] = at(at(values, store.node), point)))

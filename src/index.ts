@@ -1,0 +1,68 @@
+// The public face, and the composition root: here, and only here, the devices are known by name. Importing does nothing
+// but define; a device is made when it is first needed.
+import type { Device } from './tensor/device.ts'
+import { setDeviceChoice } from './tensor/dispatch.ts'
+import { PullbackError } from './tensor/errors.ts'
+import { referenceDevice } from './tensor/reference/device.ts'
+
+export * from './autograd/index.ts'
+export type { Device, DeviceMemory, Executable, OptimizeLevel } from './tensor/device.ts'
+export { defaultDevice, setDefaultDevice } from './tensor/dispatch.ts'
+export { type DType, type FloatDType, type StorageArray, dtypes } from './tensor/dtype.ts'
+export {
+  DTypeError,
+  DisposedError,
+  type ErrorCode,
+  InternalError,
+  PullbackError,
+  ShapeError,
+  TraceError,
+  ValueError,
+} from './tensor/errors.ts'
+export { type LiveTensor, memory, scope } from './tensor/lifetime.ts'
+export * from './tensor/ops/index.ts'
+export { pipe } from './tensor/pipe.ts'
+export { type Program, showProgram } from './tensor/program.ts'
+export type { Shape } from './tensor/shape.ts'
+export { type DataArray, Tensor } from './tensor/tensor.ts'
+export { type MapTree, type Tree, mapTree } from './tensor/tree.ts'
+/** Layers as pure functions, losses and the ResNet family. */
+export * as nn from './nn/index.ts'
+/** Random numbers by key. */
+export * as random from './tensor/random.ts'
+/** Trees of tensors: flatten, unflatten, map. */
+export * as tree from './tensor/tree.ts'
+
+/** The devices by name. */
+export type DeviceName = 'cpu' | 'reference'
+
+const makers: Readonly<Record<DeviceName, () => Device>> = { cpu: referenceDevice, reference: referenceDevice }
+const made = new Map<DeviceName, Device>()
+
+/**
+ * The device of that name, the same one at each call: `cpu` compiles programs to C with the system's compiler,
+ * `reference` interprets them slowly in TypeScript.
+ *
+ * @throws PullbackError 'device' for another name; 'compiler' where cpu finds no C compiler.
+ */
+export function device(name: DeviceName): Device {
+  const make = makers[name] as (() => Device) | undefined
+  if (make === undefined)
+    throw new PullbackError('device', `[device] expected ${Object.keys(makers).join(' or ')}, got '${name}'.`)
+  const known = made.get(name) ?? make()
+  made.set(name, known)
+  return known
+}
+
+/** What is used where nobody chose: the compiled CPU device, or the reference with a sentence on stderr about why. */
+function automatic(): Device {
+  try {
+    return device('cpu')
+  } catch (error) {
+    if (!(error instanceof PullbackError) || error.code !== 'compiler') throw error
+    process.stderr.write(`pullback: ${error.message} Programs are interpreted, slowly.\n`)
+    return device('reference')
+  }
+}
+
+setDeviceChoice(automatic)
