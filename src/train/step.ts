@@ -1,0 +1,166 @@
+// The training step as one compiled function of values: forward, backward, loss scale, optimizer, averages and the
+// decision to skip. The loop around it, data and files are elsewhere.
+import { type Jitted, jit, valueAndGrad } from '../autograd/index.ts'
+import { ValueError } from '../tensor/errors.ts'
+import { ones } from '../tensor/ops/create.ts'
+import { oneHot } from '../tensor/ops/indexing.ts'
+import { add, cast, logicalAnd, mul, where } from '../tensor/ops/pointwise.ts'
+import { mean } from '../tensor/ops/reduce.ts'
+import { foldIn } from '../tensor/random.ts'
+import type { Tensor } from '../tensor/tensor.ts'
+import type { Layer, TensorTree } from '../nn/layer.ts'
+import { crossEntropyRows } from '../nn/losses.ts'
+import { updateAverage } from './ema.ts'
+import type { EvalStepOptions } from './eval-step.ts'
+import { allFinite } from './finite.ts'
+import { adjust, scaleLoss, unscale } from './loss-scale.ts'
+import { selectTree } from './map.ts'
+import { type MetricSums, metricSums } from './metrics.ts'
+import { mixUp } from './mixup.ts'
+import { normalize } from './normalize.ts'
+import type { Optimizer } from './optimizer.ts'
+import { withPrecision } from './policy.ts'
+import type { TrainState } from './state.ts'
+
+/** A batch for training: images [n, h, w, c] as u8 (normalised in the step) or floats (taken as they are), labels i32 [n]. */
+export type TrainBatch = { readonly images: Tensor; readonly labels: Tensor }
+
+/** What a step tells. */
+export type TrainMetrics = MetricSums & {
+  /** Whether the step was applied: bool. */
+  readonly finite: Tensor
+  /** The loss scale that the step used: f32. */
+  readonly scale: Tensor
+}
+
+export interface TrainStepOptions extends EvalStepOptions {
+  readonly optimizer: Optimizer
+  /** 0 unless said otherwise. */
+  readonly labelSmoothing?: number
+  /** The alpha of MixUp; 0 (none) unless said otherwise. */
+  readonly mixup?: number
+  /** The largest weight of the past in the average, for a state that keeps one: 0.9999 unless said otherwise. */
+  readonly emaDecay?: number
+}
+
+/** One step: new state and metrics from the state (donated), a batch, and the learning rate (f32 scalar tensor). */
+export type TrainStep<P extends TensorTree, S extends TensorTree> = Jitted<
+  [state: TrainState<P, S>, batch: TrainBatch, learningRate: Tensor],
+  [state: TrainState<P, S>, metrics: TrainMetrics]
+>
+
+/**
+ * A compiled training step. The learning rate is a tensor, so that a schedule does not compile anew.
+ *
+ * A step whose loss, gradients or batch statistics are not finite changes nothing but the loss scale and the count of
+ * skipped steps: all other leaves keep their bits, decided on the device.
+ *
+ * @example let [state, metrics] = makeTrainStep(model, { optimizer: sgd({ momentum: 0.875 }) })(state, batch, tensor(0.1))
+ */
+export function makeTrainStep<P extends TensorTree, S extends TensorTree>(
+  model: Layer<P, S>,
+  options: TrainStepOptions,
+): TrainStep<P, S> {
+  const trainStep = (
+    state: TrainState<P, S>,
+    batch: TrainBatch,
+    learningRate: Tensor,
+  ): [TrainState<P, S>, TrainMetrics] => {
+    checkRate(learningRate)
+    const pass = differentiate(model, options, state, state.state, batch, stepKey(state))
+    return applyGradients(options, state, pass, learningRate)
+  }
+  return jit(trainStep, { donate: [0], label: 'trainStep', optimize: options.optimize ?? 'fuse' })
+}
+
+/** @internal What a forward and backward pass gives: scaled gradients, new statistics, sums. */
+export type Pass<P extends TensorTree, S extends TensorTree> = {
+  readonly gradients: P
+  readonly state: S
+  readonly metrics: MetricSums
+}
+
+/** @internal Forward and backward over one batch: gradients of the scaled mean loss, as they come out of the backward pass. */
+export function differentiate<P extends TensorTree, S extends TensorTree>(
+  model: Layer<P, S>,
+  options: TrainStepOptions,
+  { params, lossScale }: TrainState<P, S>,
+  statistics: S,
+  batch: TrainBatch,
+  key: Tensor,
+): Pass<P, S> {
+  const { precision = 'f32', labelSmoothing = 0, topk = 5 } = options
+  const mode = { training: true, key: foldIn(key, 1) }
+  const prepare = (x: Tensor): Tensor => normalize(x, options.normalization)
+  const forward = withPrecision((p: P, x: Tensor) => model.apply(p, statistics, x, mode), precision)
+  const lossOf = (p: P) => {
+    const { images, targets } = inputsOf(
+      options,
+      batch,
+      model.describe(batch.images.shape).outputShape.at(-1) ?? 0,
+      prepare,
+      key,
+    )
+    const [logits, state] = forward(p, images)
+    const rows = crossEntropyRows(logits, targets, labelSmoothing)
+    return [scaleLoss(lossScale, mean(rows)), { rows, logits, state }] as const
+  }
+  const [[, aux], gradients] = valueAndGrad(lossOf, { hasAux: true })(params)
+  const weights = ones(batch.labels.shape)
+  return {
+    gradients,
+    state: aux.state,
+    metrics: metricSums(aux.rows, cast(aux.logits, 'f32'), batch.labels, weights, topk),
+  }
+}
+
+/** Floating images and targets of a batch: classes as they are, or blended one-hot rows. */
+function inputsOf(
+  { mixup = 0 }: TrainStepOptions,
+  { images, labels }: TrainBatch,
+  classes: number,
+  prepare: (images: Tensor) => Tensor,
+  key: Tensor,
+): { readonly images: Tensor; readonly targets: Tensor } {
+  if (mixup === 0) return { images: prepare(images), targets: labels }
+  return mixUp(foldIn(key, 0), images, oneHot(labels, classes), mixup, prepare)
+}
+
+/** @internal The new state from scaled gradients, or the old one with another loss scale. */
+export function applyGradients<P extends TensorTree, S extends TensorTree>(
+  { optimizer, emaDecay = 0.9999 }: TrainStepOptions,
+  old: TrainState<P, S>,
+  { gradients, state, metrics }: Pass<P, S>,
+  learningRate: Tensor,
+): [TrainState<P, S>, TrainMetrics] {
+  const finite = logicalAnd(allFinite(gradients), logicalAnd(allFinite(state), allFinite(metrics.loss)))
+  const [params, next] = optimizer.update(old.params, unscale(old.lossScale, gradients), old.optimizer, learningRate)
+  const average = old.ema === undefined ? undefined : updateAverage(old.ema, { params, state }, old.step, emaDecay)
+  const one = where(finite, cast(ones([]), 'i32'), 0)
+  return [
+    {
+      params: selectTree(finite, params, old.params),
+      state: selectTree(finite, state, old.state),
+      optimizer: selectTree(finite, next, old.optimizer),
+      ...(old.ema === undefined || average === undefined ? {} : { ema: selectTree(finite, average, old.ema) }),
+      lossScale: adjust(old.lossScale, finite),
+      step: add(old.step, one),
+      skipped: add(old.skipped, add(mul(one, -1), 1)),
+      key: old.key,
+    },
+    { ...metrics, finite, scale: old.lossScale.scale },
+  ]
+}
+
+/** @internal Randomness by the number of steps tried, so that a skipped step does not repeat its draws. */
+export function stepKey({ key, step, skipped }: TrainState): Tensor {
+  return foldIn(key, add(step, skipped))
+}
+
+/** @internal Throws unless the learning rate is an f32 scalar. */
+export function checkRate(learningRate: Tensor): void {
+  if (learningRate.dtype !== 'f32' || learningRate.shape.length !== 0)
+    throw new ValueError(
+      `[trainStep] expected the learning rate as an f32 scalar tensor, got ${learningRate.toString()}. Use tensor(rate).`,
+    )
+}
