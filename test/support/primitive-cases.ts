@@ -1,8 +1,7 @@
 // For every primitive a generator of applications on which its derivative can be checked: one total table.
 import fc from 'fast-check'
 import { abstractEvaluate } from '../../src/tensor/abstract.ts'
-import { evaluateProgram } from '../../src/autograd/evaluate.ts'
-import { traceFlat } from '../../src/autograd/trace.ts'
+import { checkpoint } from '../../src/autograd/checkpoint.ts'
 import { bind, bindOne } from '../../src/tensor/dispatch.ts'
 import * as ops from '../../src/tensor/ops/index.ts'
 import type {
@@ -76,13 +75,11 @@ function ofBools(cases: fc.Arbitrary<Case>): fc.Arbitrary<Case> {
 
 /** A function of one operand that is no plain application. */
 function written(show: string, f: (x: Tensor) => Tensor, points = anywhere): fc.Arbitrary<Case> {
-  return fc
-    .tuple(fullShapes, points)
-    .map(([shape, draw]) => ({
-      f: (x) => [f(x as Tensor)],
-      operands: () => [draw(shape)],
-      show: `${show} [${shape.join()}]`,
-    }))
+  return fc.tuple(fullShapes, points).map(([shape, draw]) => ({
+    f: (x) => [f(x as Tensor)],
+    operands: () => [draw(shape)],
+    show: `${show} [${shape.join()}]`,
+  }))
 }
 
 const someAxes = fullShapes.chain((shape) =>
@@ -137,14 +134,12 @@ const pads = fullShapes.chain((shape) =>
   ),
 )
 const concatenations = fullShapes.chain((shape) =>
-  fc
-    .tuple(fc.nat(shape.length - 1), fc.array(fc.integer({ min: 1, max: 3 }), { minLength: 1, maxLength: 3 }))
-    .map(
-      ([axis, parts]): Build<'concatenate'> => ({
-        params: { axis },
-        shapes: parts.map((n) => shape.map((extent, i) => (i === axis ? n : extent))),
-      }),
-    ),
+  fc.tuple(fc.nat(shape.length - 1), fc.array(fc.integer({ min: 1, max: 3 }), { minLength: 1, maxLength: 3 })).map(
+    ([axis, parts]): Build<'concatenate'> => ({
+      params: { axis },
+      shapes: parts.map((n) => shape.map((extent, i) => (i === axis ? n : extent))),
+    }),
+  ),
 )
 
 /** Dimension numbers of every kind: some batch, contracted and free axes, shuffled on both sides. */
@@ -261,12 +256,10 @@ const indexed = fc
     }
   })
 
-const nested = written('call', (x) => {
-  const inner = traceFlat(([y]) => [ops.mul(ops.sin(y as Tensor), x)], [x], 'inner', { keepCalls: true })
-  const operands = [x, ...inner.constants]
-  const call = (): readonly Tensor[] => bind('call', operands, { program: inner.program, rule: { kind: 'checkpoint' } })
-  return at(x.device === 'traced' ? call() : evaluateProgram(inner.program, operands), 0)
-})
+const nested = written(
+  'call',
+  checkpoint((x: Tensor) => ops.mul(ops.sin(x), x)),
+)
 
 /** How each primitive's derivative is checked. */
 export const laws: { readonly [P in PrimitiveName]: Law } = {
