@@ -8,7 +8,7 @@ import { at, range, sizeOf, zip } from '../tensor/shape.ts'
 import { type Values, isLibrary, materialize } from './materialize.ts'
 
 /** How much of what is alive at the turn from forward to backward may be traded for storing it twice. */
-const share = 0.1
+const share = 0.14
 
 /** A value that could be stored again: its last early use and first late one, as equation indices. */
 interface Candidate {
@@ -98,7 +98,13 @@ function candidatesAt(turn: number, program: Program, values: Values, uses: Uses
   return program.equations
     .flatMap((equation): Candidate[] => {
       const [value] = equation.outputs
-      if (value === undefined || !values.stored.has(value) || !isPointwise(equation.primitive)) return []
+      if (
+        value === undefined ||
+        !values.stored.has(value) ||
+        !isPointwise(equation.primitive) ||
+        equation.primitive === 'cast'
+      )
+        return []
       const places = uses.get(value) ?? []
       const [early, late] = [places.filter((place) => place < turn), places.filter((place) => place >= turn)]
       const [first] = late

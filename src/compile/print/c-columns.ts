@@ -2,7 +2,7 @@
 // its tail. Tiles and reductions are c.ts's part.
 import { at } from '../../tensor/shape.ts'
 import type { Kernel, KernelNode } from '../kernel.ts'
-import { type RegisterClass, classOf, printConstant, printExpression } from './expression.ts'
+import { type RegisterClass, classOf, printCast, printConstant, printExpression } from './expression.ts'
 import { type Level, type Levels, closure } from './levels.ts'
 import type { Lines } from './lines.ts'
 import type { Nest, Placed } from './nest.ts'
@@ -99,9 +99,8 @@ export function printPoints(scope: Scope, unroll: number, reduce: (span: Span) =
     }
     for (const index of computed) declare(scope, index, at(kernel.nodes, index), span)
     kernel.stores.forEach(({ node, dtype }, index) => {
-      const from = at(kernel.nodes, node).dtype
-      if (from !== dtype) throw new RangeError(`internal: a ${from} node is stored as ${dtype}`)
-      lines.add(printStore(dtype, at(scope.stores, index), `v${node}`, span))
+      const value = printCast(at(kernel.nodes, node).dtype, dtype, `v${node}`)
+      lines.add(printStore(dtype, at(scope.stores, index), value, span))
     })
     reduce(span)
   })
@@ -109,8 +108,8 @@ export function printPoints(scope: Scope, unroll: number, reduce: (span: Span) =
 
 /** `for` whole vectors, `unroll` at a time (the one at hand is k), then for the rest of fewer than that. */
 export function printColumns({ lines }: Pick<Scope, 'lines'>, unroll: number, body: (span: Span) => void): void {
-  lines.add('int64_t at = 0;')
   const step = lanes * unroll
+  lines.add('at = 0;')
   lines.block(`for (; at + ${step} <= cn; at += ${step})`, () => {
     if (unroll === 1) {
       lines.add('const int64_t c = at;')

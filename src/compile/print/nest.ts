@@ -22,6 +22,8 @@ export interface Placed {
   readonly reduce: readonly number[]
   readonly row: number
   readonly column: number
+  /** From the results of one split to those of the next; 0 but for partial results. */
+  readonly split: number
 }
 
 /** A kernel's loops, arranged. Extents of the outer axes come outermost first; row is 1 where there is no row loop. */
@@ -129,5 +131,6 @@ function place(access: Access, loops: Loops, k: number): Placed {
     reduce: loops.reduce.map(stride),
     row: stride(loops.row),
     column: stride(loops.column),
+    split: 0,
   }
 }

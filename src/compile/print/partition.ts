@@ -7,7 +7,7 @@ const partElements = 16384
 /** The most parts that a reduction is cut into. */
 const mostParts = 64
 /** Columns that have accumulators or buffered values in the first-level cache. */
-const cachedColumns = 512
+export const cachedColumns = 512
 /** Rows summed in one go before their sum is added to the total: keeps f32 sums accurate. */
 const blockRows = 128
 /** Columns summed in one go where lanes lie along a reduced axis. */
