@@ -70,7 +70,7 @@ const rules: { readonly [P in PrimitiveName]: Rule<P> } = {
   iota: (inputs, { shape, axis, dtype }) => {
     exactly('iota', inputs, 0)
     checkShape('iota', shape)
-    normalizeAxes('iota', axis, shape.length)
+    checkAxes('iota', [axis], shape.length)
     if (dtype === 'bool') throw new DTypeError('[iota] expected a numeric dtype, got bool.')
     return [{ shape, dtype }]
   },
@@ -221,7 +221,7 @@ const rules: { readonly [P in PrimitiveName]: Rule<P> } = {
   gather: (inputs, { axis }) => {
     const [x, indices] = exactly('gather', inputs, 2) as [TensorType, TensorType]
     integerIndices('gather', indices)
-    normalizeAxes('gather', axis, x.shape.length)
+    checkAxes('gather', [axis], x.shape.length)
     if (x.shape[axis] === 0 && sizeOf(indices.shape) > 0)
       throw new ShapeError('[gather] cannot take from an axis of extent 0.')
     return [{ shape: [...x.shape.slice(0, axis), ...indices.shape, ...x.shape.slice(axis + 1)], dtype: x.dtype }]
@@ -284,8 +284,15 @@ function numericInput(op: string, inputs: readonly TensorType[]): TensorType {
 }
 
 function reduced(op: string, x: TensorType, axes: readonly number[]): TensorType {
-  const gone = normalizeAxes(op, axes, x.shape.length)
-  return { shape: x.shape.filter((_, axis) => !gone.includes(axis)), dtype: x.dtype }
+  checkAxes(op, axes, x.shape.length)
+  return { shape: x.shape.filter((_, axis) => !axes.includes(axis)), dtype: x.dtype }
+}
+
+/** Axes of a program are counted from 0; public operations resolve negative ones before. */
+function checkAxes(op: string, axes: readonly number[], rank: number): void {
+  normalizeAxes(op, axes, rank)
+  if (axes.some((axis) => axis < 0))
+    throw new ShapeError(`[${op}] expected axes counted from 0, got [${axes.join(', ')}].`)
 }
 
 function nonEmpty(op: string, x: TensorType, axes: readonly number[]): TensorType {

@@ -48,8 +48,11 @@ export async function scope<T>(body: () => T | Promise<T>): Promise<T> {
     try {
       const result = await body()
       const kept = new Set<unknown>(leavesOf(result as Tree<Tensor>))
-      for (const tensor of made) if (kept.has(tensor)) made.delete(tensor)
-      for (const tensor of kept) outer?.add(tensor as Tensor)
+      for (const tensor of made) {
+        if (!kept.has(tensor)) continue
+        made.delete(tensor)
+        outer?.add(tensor) // only what was made here: a result may hold older tensors, and leaves that are none
+      }
       return result
     } finally {
       for (const tensor of [...made]) tensor.dispose()

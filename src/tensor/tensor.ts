@@ -2,7 +2,7 @@
 // disposing live here; operations are free functions in ops/.
 import type { Storage } from './device.ts'
 import type { DType, StorageArray } from './dtype.ts'
-import { DisposedError, InternalError, TraceError } from './errors.ts'
+import { DisposedError, InternalError, ShapeError, TraceError } from './errors.ts'
 import { formatTensor } from './format.ts'
 import { decode, encode } from './half.ts'
 import { register, unregister } from './lifetime.ts'
@@ -80,9 +80,9 @@ export class Tensor {
 
   /** The only element as a number (bool as 0 or 1); throws if there is not exactly one. */
   async item(): Promise<number> {
-    if (this.#payload.kind === 'traced') throw unreadable('item()', this)
+    if (this.live('item()').kind === 'traced') throw unreadable('item()', this)
     if (this.size !== 1)
-      throw new TraceError(`[item] expected a tensor with one element, got ${showType(this)}. Use data().`)
+      throw new ShapeError(`[item] expected a tensor with one element, got ${showType(this)}. Use data().`)
     const [value] = await this.data()
     return value ?? Number.NaN
   }

@@ -6,7 +6,7 @@ import { type DType, type StorageArray, isFloat, storageArray } from '../dtype.t
 import { DTypeError, ShapeError, ValueError } from '../errors.ts'
 import { encode } from '../half.ts'
 import { showType } from '../program.ts'
-import { type Shape, checkShape, range, sizeOf } from '../shape.ts'
+import { type Shape, checkShape, normalizeAxis, range, sizeOf } from '../shape.ts'
 import { Tensor, storageOf } from '../tensor.ts'
 
 /** Numbers, nested as the tensor's axes are. */
@@ -91,9 +91,9 @@ export function arange(n: number, dtype: DType = 'i32'): Tensor {
   return iota([n], 0, dtype)
 }
 
-/** A tensor whose elements are their own index along `axis`. */
+/** A tensor whose elements are their own index along `axis`; a negative axis counts from the end. */
 export function iota(shape: Shape, axis: number, dtype: DType = 'i32'): Tensor {
-  return bindOne('iota', [], { shape: [...shape], axis, dtype })
+  return bindOne('iota', [], { shape: [...shape], axis: normalizeAxis('iota', axis, shape.length), dtype })
 }
 
 /** A copy of a concrete tensor on another device. */

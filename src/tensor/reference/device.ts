@@ -130,12 +130,12 @@ class ReferenceExecutable implements Executable {
     const { label, donate } = this.options
     if (this.#released) throw new InternalError(`${label} runs after its executable was released`)
     const values = this.valuesOf(inputs)
+    const donated = inputs.filter((_, index) => donate.includes(index))
+    for (const storage of donated)
+      if (inputs.indexOf(storage) !== inputs.lastIndexOf(storage))
+        throw new InternalError(`${label} takes a donated ${showType(storage.type)} more than once`)
     const results = interpret(this.program, values)
-    for (const index of donate) {
-      const given = inputs[index]
-      if (given === undefined) throw new InternalError(`${label} donates input ${index} of ${inputs.length}`)
-      this.device.retire(given, 'donated')
-    }
+    for (const storage of donated) this.device.retire(storage, 'donated')
     return results.map(({ type, data }) => this.device.hold(encode(type.dtype, data), type))
   }
 
