@@ -21,6 +21,9 @@ export const gatherArguments = [
 
 export type GatherArguments = Readonly<Record<(typeof gatherArguments)[number], number>>
 
+/** Rows that are fetched ahead: rows are far apart, where the hardware does not foresee them. */
+const ahead = 4
+
 /**
  * C function `name(to, from, n, table, row, count, start, depth)`: elements start..start+depth of `count` rows, each row
  * at `pitch` elements in `to`. `n` points at the gather's arguments.
@@ -45,8 +48,10 @@ static __attribute__((noinline)) void ${name}(${compute} *restrict to, const ${s
       low = PB_MIN(PB_MAX(low, begin), end);
       high = PB_MAX(PB_MIN(high, end), low);
       ${compute} *out = to + done - begin;
+      const ${storage} *at = from + ((image * height + sy) * width + sx) * pixel;
+      for (int64_t i = low; i < high; i += ${64 / numeric.storageBytes}) __builtin_prefetch(at + ${ahead} * strideX * pixel + i);
       for (int64_t i = begin; i < low; ++i) out[i] = 0;
-      pb_widen_${dtype}(out + low, from + ((image * height + sy) * width + sx) * pixel + low, high - low);
+      pb_widen_${dtype}(out + low, at + low, high - low);
       for (int64_t i = high; i < end; ++i) out[i] = 0;
       done += end - begin;
     }

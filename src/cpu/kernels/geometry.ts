@@ -55,7 +55,7 @@ export function forwardTaps(conv: ConvExtents): Tap[] {
 /**
  * The input gradient as dense convolutions of the output's cotangent, one for each phase of the stride: input pixel
  * (originY + i * stride, ...) receives tap (kh, kw) from output pixel (i + y, ...). Phases without pixels are left out;
- * phases without taps stay, since their pixels are zero.
+ * phases without taps stay, since their pixels are zero. Taps ascend by the pixel they read.
  */
 export function inputPhases(conv: ConvExtents): Phase[] {
   const { height, width, kernelHeight, kernelWidth, stride, padding, dilation } = conv
@@ -63,7 +63,7 @@ export function inputPhases(conv: ConvExtents): Phase[] {
   for (let originY = 0; originY < Math.min(stride[0], height); originY++) {
     for (let originX = 0; originX < Math.min(stride[1], width); originX++) {
       const taps: Tap[] = []
-      for (let index = 0; index < kernelHeight * kernelWidth; index++) {
+      for (let index = kernelHeight * kernelWidth - 1; index >= 0; index--) {
         const y = (originY + padding[0][0] - Math.floor(index / kernelWidth) * dilation[0]) / stride[0]
         const x = (originX + padding[1][0] - (index % kernelWidth) * dilation[1]) / stride[1]
         if (Number.isInteger(y) && Number.isInteger(x)) taps.push({ index, y, x })

@@ -37,9 +37,12 @@ static __attribute__((noinline)) void ${name}_${taps}(const float *restrict x, c
   for (int64_t i = 0; i < rows; ++i, x += xRow) {
     const float *at = x;
     for (int64_t j = 0; j < columns; ++j, at += xStep, d += 8) {
-      const pb_f32x8 ${range(taps)
+      pb_f32x8 ${range(taps)
         .map((t) => `x${t} = pb_read_f32x8(at + ${t} * tapStep)`)
         .join(', ')};
+      ${range(taps)
+        .map((t) => `PB_KEEP(x${t});`)
+        .join(' ')}
       pb_f32x8 v;
       ${range(4)
         .map((j) => `v = ${value(j)}; ${range(taps).map((t) => `c${t}_${j} = pb_fma_f32x8(v, x${t}, c${t}_${j});`).join(' ')}`)

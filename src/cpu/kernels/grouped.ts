@@ -18,12 +18,19 @@ import { numericOf } from './numeric.ts'
 import { type PackLayout, lowerPack, packedElements } from './pack.ts'
 import { blockChannels, printSlab } from './slab.ts'
 
-/** Floats of a slab that fit (64 KB), and that are preferred (so that it stays in L1). */
-const slabLimit = 16384
+/** Floats of a slab that fit (128 KB), and that are preferred for each unit of it (so that the unit stays in L1). */
+const slabLimit = 32768
 const slabAim = 8192
 
-/** Pixels a register tile may have; twelve or more hide the latency of the multiply-adds. */
-const tilePixels = [14, 8, 7, 4, 2, 1] as const
+/** Channels read and written together, so that whole cache lines are used: 128 bytes of floats. */
+const sharedChannels = 32
+
+/** Floats of weights that are cycled through for each row of pixels: 16 KB. */
+const weightAim = 4096
+
+/** Pixels a register tile may have for a run of 1, 2 or 3 adjacent taps, whose weights share the 16 registers. */
+const tilePixels = { 1: [14, 8, 7, 4, 2, 1], 2: [8, 7, 4, 2, 1], 3: [8, 7, 4, 2, 1] } as const
+type Run = keyof typeof tilePixels
 
 /** Whether this file (and grouped-filter.ts) can lower the convolution, as far as its groups are concerned. */
 export function isSquareGrouped(conv: ConvExtents): boolean {
@@ -33,7 +40,7 @@ export function isSquareGrouped(conv: ConvExtents): boolean {
     dtype !== 'f64' &&
     channels === outChannels &&
     channels % blockChannels === 0 &&
-    (perGroup === 4 || perGroup % blockChannels === 0)
+    (perGroup === 4 || (perGroup % blockChannels === 0 && perGroup <= sharedChannels))
   )
 }
 
@@ -44,9 +51,9 @@ export function blocksPerUnit(conv: ConvExtents): number {
 
 const groupedArguments = [
   ...(['height', 'width', 'channels', 'gridHeight', 'gridWidth', 'strideY', 'strideX'] as const),
-  ...(['blocks', 'units', 'taps', 'weightPanel', 'weightOrigin'] as const),
+  ...(['blocks', 'units', 'runs', 'weightPanel', 'weightOrigin'] as const),
   ...(['outputOrigin', 'imagePitch', 'rowPitch', 'pixelPitch'] as const),
-  ...(['originY', 'originX', 'spanY', 'slabColumns', 'tile', 'rowsPerPart', 'unitsPerPart', 'rowParts', 'unitParts'] as const),
+  ...(['originY', 'originX', 'spanY', 'slabColumns', 'tile', 'variant', 'rowsPerPart', 'unitsPerPart', 'blocksPerSet', 'rowParts', 'unitParts'] as const),
 ] as const
 
 function range(count: number): number[] {
@@ -55,31 +62,64 @@ function range(count: number): number[] {
 
 type Kind = 'four' | 'eights'
 
-/** `pixels` pixels of a row x one block of output channels: taps, then the unit's input channels. */
-function printTile(name: string, kind: Kind, dtype: FloatDType, pixels: number, stride: number): string {
+interface Variant {
+  readonly pixels: number
+  readonly stride: 1 | 2
+  readonly run: Run
+}
+
+const variants: readonly Variant[] = ([1, 2, 3] as const).flatMap((run) =>
+  ([1, 2] as const).flatMap((stride) => tilePixels[run].map((pixels) => ({ pixels, stride, run }))),
+)
+
+/** The multiply-adds of one input channel: each source pixel is read once for all the taps of the run that need it. */
+function printSteps({ pixels, stride, run }: Variant, value: (pixel: number) => string): string {
+  const positions = range((pixels - 1) * stride + run).map((position) => {
+    const uses = range(run)
+      .map((tap) => ({ tap, pixel: (position - tap) / stride }))
+      .filter(({ pixel }) => Number.isInteger(pixel) && pixel >= 0 && pixel < pixels)
+    const adds = uses.map(({ tap, pixel }) => `c${pixel} = pb_fma_f32x8(v, w${tap}, c${pixel});`)
+    return uses.length === 0 ? '' : `v = ${value(position)}; ${adds.join(' ')}`
+  })
+  return positions.join('\n        ')
+}
+
+function variantName(name: string, { pixels, stride, run }: Variant): string {
+  return `${name}_${pixels}_${stride}_${run}`
+}
+
+/** `pixels` pixels of a row x one block of output channels: runs of taps, then the unit's input channels. */
+function printTile(name: string, kind: Kind, dtype: FloatDType, variant: Variant): string {
   const { storage } = numericOf(dtype)
-  const rows = range(pixels)
-  const step = stride * blockChannels
-  const wide = `
+  const rows = range(variant.pixels)
+  const weights = (at: string) =>
+    range(variant.run)
+      .map((tap) => `w${tap} = pb_read_f32x8(w + ${at} + ${tap} * tapPitch)`)
+      .join(', ')
+  const eights = `
     for (int64_t b = 0; b < blocks; ++b, x += blockPitch)
       for (int64_t i = 0; i < 8; ++i, w += 8) {
-        const pb_f32x8 weight = pb_read_f32x8(w);
-        ${rows.map((r) => `c${r} = pb_fma_f32x8(pb_splat_f32x8(x[${r * step} + i]), weight, c${r});`).join(' ')}
-      }`
-  const narrow = range(4)
+        const pb_f32x8 ${weights('0')};
+        pb_f32x8 v;
+        ${printSteps(variant, (position) => `pb_splat_f32x8(x[${position * blockChannels} + i])`)}
+      }
+    w += ${variant.run - 1} * tapPitch;`
+  const four = range(4)
     .map(
       (i) => `
-    { const pb_f32x8 weight = pb_read_f32x8(w + ${i * 8});
-      ${rows.map((r) => `c${r} = pb_fma_f32x8(pb_spread4(pb_read_f32x8(x + ${r * step}), ${i}), weight, c${r});`).join(' ')} }`,
+    { const pb_f32x8 ${weights(String(i * 8))};
+      pb_f32x8 v;
+        ${printSteps(variant, (position) => `pb_spread4(pb_read_f32x8(x + ${position * blockChannels}), ${i})`)} }`,
     )
     .join('')
   return `
-static __attribute__((noinline)) void ${name}_${pixels}_${stride}(const float *restrict slab, const float *restrict w, const int64_t *restrict table, int64_t taps, int64_t columns, int64_t blocks, int64_t blockPitch, ${storage} *restrict to, int64_t pitch) {
+static __attribute__((noinline)) void ${variantName(name, variant)}(const float *restrict slab, const float *restrict w, const int64_t *restrict table, int64_t runs, int64_t columns, int64_t blocks, int64_t blockPitch, ${storage} *restrict to, int64_t pitch) {
   pb_f32x8 ${rows.map((r) => `c${r}`).join(', ')};
   ${rows.map((r) => `c${r} =`).join(' ')} pb_splat_f32x8(0);
-  (void)blocks; (void)blockPitch;
-  for (int64_t t = 0; t < taps; ++t) {
-    const float *x = slab + (table[2 * t] * columns + table[2 * t + 1]) * 8;${kind === 'four' ? `${narrow}\n    w += 32;` : wide}
+  const int64_t tapPitch = ${kind === 'four' ? '32' : 'blocks * 64'};
+  (void)blockPitch; (void)tapPitch; (void)blocks;
+  for (int64_t t = 0; t < runs; ++t) {
+    const float *x = slab + (table[2 * t] * columns + table[2 * t + 1]) * 8;${kind === 'four' ? `${four}\n    w += ${variant.run * 32};` : eights}
   }
   ${rows.map((r) => `pb_store_${dtype}(to + ${r} * pitch, c${r});`).join(' ')}
 }
@@ -90,41 +130,54 @@ function printGrouped(kind: Kind, dtype: FloatDType): KernelSource {
   const numeric = numericOf(dtype)
   const { storage } = numeric
   const name = `pb_grouped_${kind}_${dtype}`
-  const variants = [1, 2].flatMap((stride) => tilePixels.map((pixels) => [pixels, stride] as const))
-  const text = `${printSlab(`${name}_slab`, numeric)}${variants.map(([pixels, stride]) => printTile(name, kind, dtype, pixels, stride)).join('')}
+  const text = `${printSlab(`${name}_slab`, numeric)}${variants.map((variant) => printTile(name, kind, dtype, variant)).join('')}
 void ${name}(void *const *p, const int64_t *n, int64_t part) {
   ${printArguments(groupedArguments)}
   const int64_t *table = n + ${groupedArguments.length};
   void (*run)(const float *, const float *, const int64_t *, int64_t, int64_t, int64_t, int64_t, ${storage} *, int64_t);
-  switch (tile * 2 + strideX - 1) {
-    ${variants.map(([pixels, stride]) => `case ${pixels * 2 + stride - 1}: run = ${name}_${pixels}_${stride}; break;`).join('\n    ')}
+  switch (variant) {
+    ${variants.map((variant, index) => `case ${index}: run = ${variantName(name, variant)}; break;`).join('\n    ')}
     default: return;
   }
   const int64_t unitPart = part % unitParts, row = part / unitParts % rowParts * rowsPerPart, image = part / unitParts / rowParts;
   const int64_t rows = PB_MIN(rowsPerPart, gridHeight - row), slabRows = (rows - 1) * strideY + spanY, blockPitch = slabRows * slabColumns * 8;
+  const int64_t first = unitPart * unitsPerPart * blocks, last = PB_MIN(units, (unitPart + 1) * unitsPerPart) * blocks;
   float slab[${slabLimit}] __attribute__((aligned(64)));
-  for (int64_t unit = unitPart * unitsPerPart; unit < PB_MIN(units, (unitPart + 1) * unitsPerPart); ++unit) {
-    ${name}_slab(slab, (const ${storage} *)p[0] + image * height * width * channels + unit * blocks * 8, height, width, channels, blocks, row * strideY + originY, slabRows, originX, slabColumns);
-    for (int64_t b = 0; b < blocks; ++b) {
-      const float *w = (const float *)p[1] + (unit * blocks + b) * weightPanel + weightOrigin;
-      ${storage} *to = (${storage} *)p[2] + outputOrigin + image * imagePitch + row * rowPitch + (unit * blocks + b) * 8;
-      for (int64_t y = 0; y < rows; ++y)
-        for (int64_t x = 0; x < gridWidth; x += tile) {
-          const int64_t from = PB_MIN(x, gridWidth - tile);
-          run(slab + (y * strideY * slabColumns + from * strideX) * 8, w, table, taps, slabColumns, blocks, blockPitch, to + y * rowPitch + from * pixelPitch, pixelPitch);
+  ${name}_slab(slab, (const ${storage} *)p[0] + image * height * width * channels + first * 8, height, width, channels, last - first, row * strideY + originY, slabRows, originX, slabColumns);
+  for (int64_t set = first; set < last; set += blocksPerSet)
+    for (int64_t y = 0; y < rows; ++y)
+      for (int64_t b = set; b < PB_MIN(last, set + blocksPerSet); ++b) {
+        const float *x = slab + (b / blocks * blocks - first) * blockPitch + y * strideY * slabColumns * 8;
+        const float *w = (const float *)p[1] + b * weightPanel + weightOrigin;
+        ${storage} *to = (${storage} *)p[2] + outputOrigin + image * imagePitch + (row + y) * rowPitch + b * 8;
+        for (int64_t i = 0; i < gridWidth; i += tile) {
+          const int64_t at = PB_MIN(i, gridWidth - tile);
+          run(x + at * strideX * 8, w, table, runs, slabColumns, blocks, blockPitch, to + at * pixelPitch, pixelPitch);
         }
-    }
-  }
+      }
 }
 `
   return { name, text }
 }
 
 /** The tile whose last, overlapping copy wastes least; a short tile costs as much as one of 8. */
-function chooseTile(width: number): number {
+function chooseTile(width: number, run: Run): number {
   const cost = (pixels: number) => ceilDiv(width, pixels) * Math.max(8, pixels)
-  const fitting = tilePixels.filter((pixels) => pixels <= width)
-  return fitting.reduce((best, pixels) => (cost(pixels) < cost(best) ? pixels : best), 1)
+  const fitting = tilePixels[run].filter((pixels) => pixels <= width)
+  return fitting.reduce<number>((best, pixels) => (cost(pixels) < cost(best) ? pixels : best), 1)
+}
+
+/** Three taps side by side in a row, or two, are one run; anything else is runs of one. */
+function findRuns(taps: readonly Tap[]): { readonly run: Run; readonly firsts: readonly Tap[] } {
+  for (const run of [3, 2] as const) {
+    const firsts = taps.filter((_, index) => index % run === 0)
+    const adjacent = taps.every(({ y, x }, index) => {
+      const first = firsts[Math.floor(index / run)]
+      return first !== undefined && y === first.y && x === first.x + (index % run)
+    })
+    if (taps.length % run === 0 && adjacent) return { run, firsts }
+  }
+  return { run: 1, firsts: taps }
 }
 
 /** A convolution with unit or double stride from `source` pixels to a grid of destination pixels. */
@@ -147,10 +200,13 @@ function planSlab(pass: Pass, blocks: number) {
   const spanX = Math.max(...taps.map(({ x }) => x)) - originX + 1
   const slabColumns = (gridWidth - 1) * stride[1] + spanX
   const perRow = slabColumns * blocks * blockChannels
-  if (spanY * perRow > slabLimit) return undefined
   const fits = Math.max(1, Math.floor((Math.floor(slabAim / perRow) - spanY) / stride[0]) + 1)
   const rowsPerPart = ceilDiv(gridHeight, ceilDiv(gridHeight, fits))
-  return { originY, originX, spanY, slabColumns, rowsPerPart, rowParts: ceilDiv(gridHeight, rowsPerPart) }
+  const perUnit = ((rowsPerPart - 1) * stride[0] + spanY) * perRow
+  if (perUnit > slabLimit) return undefined
+  const shared = Math.max(1, sharedChannels / (blocks * blockChannels))
+  const unitsPerPart = Math.max(1, Math.floor(Math.min(shared, slabLimit / perUnit)))
+  return { originY, originX, spanY, slabColumns, rowsPerPart, rowParts: ceilDiv(gridHeight, rowsPerPart), unitsPerPart }
 }
 
 /** Where a pass finds its weights (floats from one panel to the next, and of the first tap) and leaves its pixels. */
@@ -169,17 +225,19 @@ function lowerPass(conv: ConvExtents, pass: Pass, packed: PointerRef, placement:
   const slab = planSlab(pass, blocks)
   if (slab === undefined) return undefined
   const units = channels / (blocks * blockChannels)
-  const enough = (size: number) => batch * slab.rowParts * ceilDiv(units, size) >= 32
-  const unitsPerPart = [4, 2].find(enough) ?? 1
-  const unitParts = ceilDiv(units, unitsPerPart)
+  const unitParts = ceilDiv(units, slab.unitsPerPart)
+  const { run, firsts } = findRuns(pass.taps)
+  const tile = chooseTile(pass.gridWidth, run)
+  const variant = variants.findIndex((v) => v.pixels === tile && v.stride === pass.stride[1] && v.run === run)
+  const blockWeights = pass.taps.length * (channels / groups) * blockChannels
   const numbers = listArguments(groupedArguments, {
     ...{ height: pass.height, width: pass.width, gridHeight: pass.gridHeight, gridWidth: pass.gridWidth },
-    ...{ strideY: pass.stride[0], strideX: pass.stride[1], channels, blocks, units, taps: pass.taps.length },
+    ...{ strideY: pass.stride[0], strideX: pass.stride[1], channels, blocks, units, runs: firsts.length },
     ...placement,
     ...slab,
-    ...{ tile: chooseTile(pass.gridWidth), unitsPerPart, unitParts },
+    ...{ tile, variant, unitParts, blocksPerSet: Math.max(1, Math.floor(weightAim / blockWeights)) },
   })
-  const table = pass.taps.flatMap(({ y, x }) => [y - slab.originY, x - slab.originX])
+  const table = firsts.flatMap(({ y, x }) => [y - slab.originY, x - slab.originX])
   return {
     source: printGrouped(channels / groups === 4 ? 'four' : 'eights', dtype),
     parts: batch * slab.rowParts * unitParts,

@@ -19,7 +19,7 @@ function range(count: number): number[] {
   return Array.from({ length: count }, (_, index) => index)
 }
 
-function body(tile: Tile, numeric: Numeric, order: Order, pitch: number): string {
+function body(tile: Tile, numeric: Numeric, order: Order, pitch: number | string): string {
   const { rows, vectors, vector, lanes } = tile
   const width = rows * vectors
   const name = (r: number, v: number) => `c${r}_${v}`
@@ -59,7 +59,7 @@ export function printMicrokernel(
   name: string,
   numeric: Numeric,
   order: Order,
-  pitch: number,
+  pitch: number | string,
   bPitch: number,
 ): string {
   const { compute, vector, lanes, panel } = numeric

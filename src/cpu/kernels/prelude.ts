@@ -17,6 +17,12 @@ const vectors = `
 #define PB_INLINE static inline __attribute__((always_inline))
 #define PB_MIN(a, b) ((a) < (b) ? (a) : (b))
 #define PB_MAX(a, b) ((a) > (b) ? (a) : (b))
+/* Keeps a vector that is used several times in a register, where the compiler would load it again at each use. */
+#if defined(__AVX__)
+#define PB_KEEP(x) __asm__("" : "+x"(x))
+#else
+#define PB_KEEP(x) (void)(x)
+#endif
 #if defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector)
 #define PB_HAS_SHUFFLE 1
