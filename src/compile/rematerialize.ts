@@ -8,7 +8,7 @@ import { at, range, sizeOf, zip } from '../tensor/shape.ts'
 import { type Values, isLibrary, materialize } from './materialize.ts'
 
 /** How much of what is alive at the turn from forward to backward may be traded for storing it twice. */
-const share = 0.14
+const share = 0.16
 
 /** A value that could be stored again: its last early use and first late one, as equation indices. */
 interface Candidate {
