@@ -1,6 +1,8 @@
 // Times the other libraries: one JSON line per library, case and direction. Install them first: npm ci --prefix bench/others
-// {library, version, op, ms (median of a run), gflops, runs}; ms is null, and note says why, where a library cannot.
+// {library, version, op, ms (median of a run), gflops, runs, load}; ms is null, and note says why, where a library cannot.
+// load is the machine's load average: it is 1 on a quiet machine, and a row taken above that measures the neighbours too.
 import { createRequire } from 'node:module'
+import { loadavg } from 'node:os'
 import { cases, directions, flops } from './cases.mjs'
 import * as jax from './jax.mjs'
 import * as tfjs from './tfjs.mjs'
@@ -41,7 +43,7 @@ async function measure({ library, open }, version) {
       const row = { library, version, op: `${item.name}/${direction}` }
       try {
         const { ms, runs } = await time(prepare(item, direction))
-        print({ ...row, ms: round(ms), gflops: round(flops(item) / ms / 1e6), runs })
+        print({ ...row, ms: round(ms), gflops: round(flops(item) / ms / 1e6), runs, load: round(loadavg()[0]) })
       } catch (error) {
         print({ ...row, ms: null, gflops: null, note: `n/a: ${error.message.split('\n')[0]}` })
       }

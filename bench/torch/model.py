@@ -1,13 +1,15 @@
 """SE-ResNeXt101-32x4d in plain PyTorch: seconds and memory of inference and of a training step on the CPU.
 
 Prints one JSON line per row: {"mode", "batch", "seconds_per_image", "peak_rss_mb", ...}. Each row is measured in a
-process of its own, so that its peak memory is its own. Needs PyTorch 2.0 or newer and nothing else:
+process of its own, so that its peak memory is its own; load is the machine's load average, and a row taken while it is
+above the number of threads measures the neighbours too. Needs PyTorch 2.0 or newer and nothing else:
 
     pip install torch && python bench/torch/model.py --batch 4
 """
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -125,6 +127,7 @@ def measure(mode: str, batch: int, threads: int, layout: str, steps: int) -> dic
         "layout": layout,
         "threads": threads,
         "seconds_per_image": round(statistics.median(seconds) / batch, 5),
+        "load": round(os.getloadavg()[0], 1),
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     }
 
