@@ -16,8 +16,12 @@ import { type Layer, type Nothing, pure } from './layer.ts'
 export const functions = {
   /** max(x, 0); the gradient at 0 is 0. */
   relu: (x: Tensor): Tensor => maximum(x, 0),
-  /** x Phi(x) with the exact normal distribution function (Hendrycks and Gimpel, 2016). */
-  gelu: (x: Tensor): Tensor => mul(mul(x, 0.5), add(erf(mul(x, Math.SQRT1_2)), 1)),
+  /** x Phi(x) with the normal distribution function (Hendrycks and Gimpel, 2016): exact, or its `tanh` approximation. */
+  gelu: (x: Tensor, approximate: 'none' | 'tanh' = 'none'): Tensor => {
+    const cubic = (): Tensor => mul(add(x, mul(mul(mul(x, x), x), 0.044715)), Math.sqrt(2 / Math.PI))
+    const cumulative = approximate === 'tanh' ? hyperbolicTangent(cubic()) : erf(mul(x, Math.SQRT1_2))
+    return mul(mul(x, 0.5), add(cumulative, 1))
+  },
   /** x sigmoid(x), also called swish. */
   silu: (x: Tensor): Tensor => mul(x, logistic(x)),
   /** 1 / (1 + exp(-x)). */
@@ -30,8 +34,9 @@ export const functions = {
 
 /** max(x, 0) as a layer. */
 export const relu = (): Layer<Nothing, Nothing> => pure(functions.relu)
-/** The exact GELU as a layer. */
-export const gelu = (): Layer<Nothing, Nothing> => pure(functions.gelu)
+/** GELU as a layer: exact, or its `tanh` approximation. */
+export const gelu = (approximate: 'none' | 'tanh' = 'none'): Layer<Nothing, Nothing> =>
+  pure((x) => functions.gelu(x, approximate))
 /** x sigmoid(x) as a layer. */
 export const silu = (): Layer<Nothing, Nothing> => pure(functions.silu)
 /** The logistic function as a layer. */

@@ -1,11 +1,12 @@
 // The training step as one compiled function of values: forward, backward, loss scale, optimizer, averages and the
 // decision to skip. The loop around it, data and files are elsewhere.
 import { type Jitted, jit, valueAndGrad } from '../autograd/index.ts'
+import { isFloat } from '../tensor/dtype.ts'
 import { ValueError } from '../tensor/errors.ts'
 import { ones } from '../tensor/ops/create.ts'
 import { oneHot } from '../tensor/ops/indexing.ts'
-import { add, cast, logicalAnd, mul, where } from '../tensor/ops/pointwise.ts'
-import { mean } from '../tensor/ops/reduce.ts'
+import { add, cast, logicalAnd, sub } from '../tensor/ops/pointwise.ts'
+import { argMax, mean } from '../tensor/ops/reduce.ts'
 import { foldIn } from '../tensor/random.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import type { Layer, TensorTree } from '../nn/layer.ts'
@@ -22,7 +23,10 @@ import type { Optimizer } from './optimizer.ts'
 import { withPrecision } from './policy.ts'
 import type { TrainState } from './state.ts'
 
-/** A batch for training: images [n, h, w, c] as u8 (normalised in the step) or floats (taken as they are), labels i32 [n]. */
+/**
+ * A batch for training: images [n, h, w, c] as u8 (normalised in the step) or floats (taken as they are); labels as
+ * classes, i32 [n], or as probabilities, f32 [n, classes].
+ */
 export type TrainBatch = { readonly images: Tensor; readonly labels: Tensor }
 
 /** What a step tells. */
@@ -106,15 +110,12 @@ export function differentiate<P extends TensorTree, S extends TensorTree>(
     return [scaleLoss(lossScale, mean(rows)), { rows, logits, state }] as const
   }
   const [[, aux], gradients] = valueAndGrad(lossOf, { hasAux: true })(params)
-  const weights = ones(batch.labels.shape)
-  return {
-    gradients,
-    state: aux.state,
-    metrics: metricSums(aux.rows, cast(aux.logits, 'f32'), batch.labels, weights, topk),
-  }
+  const labels = isFloat(batch.labels.dtype) ? argMax(batch.labels) : batch.labels
+  const metrics = metricSums(aux.rows, cast(aux.logits, 'f32'), labels, ones(labels.shape), topk)
+  return { gradients, state: aux.state, metrics }
 }
 
-/** Floating images and targets of a batch: classes as they are, or blended one-hot rows. */
+/** Floating images and targets of a batch: labels as they are, or blended probabilities. */
 function inputsOf(
   { mixup = 0 }: TrainStepOptions,
   { images, labels }: TrainBatch,
@@ -123,7 +124,8 @@ function inputsOf(
   key: Tensor,
 ): { readonly images: Tensor; readonly targets: Tensor } {
   if (mixup === 0) return { images: prepare(images), targets: labels }
-  return mixUp(foldIn(key, 0), images, oneHot(labels, classes), mixup, prepare)
+  const probabilities = isFloat(labels.dtype) ? labels : oneHot(labels, classes)
+  return mixUp(foldIn(key, 0), images, probabilities, mixup, prepare)
 }
 
 /** @internal The new state from scaled gradients, or the old one with another loss scale. */
@@ -136,7 +138,7 @@ export function applyGradients<P extends TensorTree, S extends TensorTree>(
   const finite = logicalAnd(allFinite(gradients), logicalAnd(allFinite(state), allFinite(metrics.loss)))
   const [params, next] = optimizer.update(old.params, unscale(old.lossScale, gradients), old.optimizer, learningRate)
   const average = old.ema === undefined ? undefined : updateAverage(old.ema, { params, state }, old.step, emaDecay)
-  const one = where(finite, cast(ones([]), 'i32'), 0)
+  const applied = cast(finite, 'i32')
   return [
     {
       params: selectTree(finite, params, old.params),
@@ -144,8 +146,8 @@ export function applyGradients<P extends TensorTree, S extends TensorTree>(
       optimizer: selectTree(finite, next, old.optimizer),
       ...(old.ema === undefined || average === undefined ? {} : { ema: selectTree(finite, average, old.ema) }),
       lossScale: adjust(old.lossScale, finite),
-      step: add(old.step, one),
-      skipped: add(old.skipped, add(mul(one, -1), 1)),
+      step: add(old.step, applied),
+      skipped: add(old.skipped, sub(1, applied)),
       key: old.key,
     },
     { ...metrics, finite, scale: old.lossScale.scale },
