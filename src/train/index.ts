@@ -31,3 +31,63 @@ export { type TrainState, type TrainStateOptions, initTrainState } from './state
 export { type AccumulatingStep, makeAccumulatingStep } from './accumulate.ts'
 export { type EvalBatch, type EvalStep, type EvalStepOptions, makeEvalStep, predict } from './eval-step.ts'
 export { type TrainBatch, type TrainMetrics, type TrainStep, type TrainStepOptions, makeTrainStep } from './step.ts'
+// Data, files, reports and the loop.
+export {
+  type Batch,
+  type BatchStream,
+  type FolderBatchesOptions,
+  type ImageFolder,
+  type Split,
+  type TrainBatchesOptions,
+  evalBatches,
+  evaluationCut,
+  imageDecoder,
+  imageFolder,
+  syntheticBatches,
+  trainBatches,
+} from './data/index.ts'
+export {
+  type CheckpointOptions,
+  type FileTensor,
+  type NamedTensor,
+  type Safetensors,
+  checkpointNames,
+  latestCheckpoint,
+  readSafetensors,
+  saveCheckpoint,
+  writeSafetensors,
+} from './files/index.ts'
+export {
+  type ProgressReporter,
+  type ProgressStream,
+  type RunLog,
+  openRunLog,
+  progressReporter,
+} from './report/index.ts'
+export {
+  type Checkpoint,
+  type RunIdentity,
+  type RunPosition,
+  checkpointEntries,
+  checkpointMetadata,
+  readCheckpoint,
+  restoreState,
+} from './checkpoint.ts'
+export { type Ending, type FitOptions, type FitResult, type LoopCheckpoints, fit } from './loop.ts'
+export { type Evaluation, type EvaluateOptions, evaluate } from './run/evaluate.ts'
+export { evaluationRecord, evaluationLine } from './run/report.ts'
+export {
+  type DataSource,
+  type FolderSourceOptions,
+  type SourceOptions,
+  folderSource,
+  syntheticSource,
+} from './run/source.ts'
+export { type Run, type StartOptions, checkIdentity, resumeRun, startRun } from './run/start.ts'
+export {
+  type PretrainedWeights,
+  type WeightReport,
+  pretrainedVariables,
+  readWeights,
+  reportSentences,
+} from './run/weights.ts'
