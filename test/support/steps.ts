@@ -194,10 +194,6 @@ const smooth = {
     (b) => 4 * b,
   ),
   random: map((x, pick) => ops.mul(x, ops.cast(random.uniform(ops.arange(2), x.shape), x.dtype)), keep),
-  stopGradient: map(
-    (x) => ops.add(x, ops.stopGradient(ops.sin(x))),
-    (b) => b + 1,
-  ),
 } satisfies Record<string, Step>
 
 function convolution(pick: Pick): Value {
@@ -228,8 +224,12 @@ const kinked = {
   },
 } satisfies Record<string, Step>
 
-/** A small change of an operand may change the result by much. */
+/** A small change of an operand may change the result by much, or not as the derivative says. */
 const jumping = {
+  stopGradient: map(
+    (x) => ops.add(x, ops.stopGradient(ops.sin(x))),
+    (b) => b + 1,
+  ),
   sign: map((x) => ops.sign(x), one),
   floor: map(
     (x) => ops.floor(ops.mul(x, 2)),
