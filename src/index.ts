@@ -26,6 +26,8 @@ export { type Program, showProgram } from './tensor/program.ts'
 export type { Shape } from './tensor/shape.ts'
 export { type DataArray, Tensor } from './tensor/tensor.ts'
 export { type MapTree, type Tree, mapTree } from './tensor/tree.ts'
+/** Data, files, precision, optimizers, steps and the loop. */
+export * as train from './train/index.ts'
 /** Layers as pure functions, losses and the ResNet family. */
 export * as nn from './nn/index.ts'
 /** Random numbers by key. */
