@@ -68,8 +68,17 @@ interface Variant {
   readonly run: Run
 }
 
-const variants: readonly Variant[] = ([1, 2, 3] as const).flatMap((run) =>
-  ([1, 2] as const).flatMap((stride) => tilePixels[run].map((pixels) => ({ pixels, stride, run }))),
+/** Two taps side by side only come about where a stride of 2 leaves two of three to a phase, which has stride 1. */
+const shapes = [
+  { run: 1, stride: 1 },
+  { run: 1, stride: 2 },
+  { run: 2, stride: 1 },
+  { run: 3, stride: 1 },
+  { run: 3, stride: 2 },
+] as const
+
+const variants: readonly Variant[] = shapes.flatMap((shape) =>
+  tilePixels[shape.run].map((pixels) => ({ pixels, ...shape })),
 )
 
 /** The multiply-adds of one input channel: each source pixel is read once for all the taps of the run that need it. */
@@ -104,14 +113,14 @@ function printTile(name: string, kind: Kind, dtype: FloatDType, variant: Variant
         ${printSteps(variant, (position) => `pb_splat_f32x8(x[${position * blockChannels} + i])`)}
       }
     w += ${variant.run - 1} * tapPitch;`
-  const four = range(4)
-    .map(
-      (i) => `
-    { const pb_f32x8 ${weights(String(i * 8))};
+  const four = `
+    #pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i, w += 8) {
+      const pb_f32x8 ${weights('0')};
       pb_f32x8 v;
-        ${printSteps(variant, (position) => `pb_spread4(pb_read_f32x8(x + ${position * blockChannels}), ${i})`)} }`,
-    )
-    .join('')
+      ${printSteps(variant, (position) => `pb_spread4(pb_read_f32x8(x + ${position * blockChannels}), i)`)}
+    }
+    w += ${variant.run - 1} * tapPitch;`
   return `
 static __attribute__((noinline)) void ${variantName(name, variant)}(const float *restrict slab, const float *restrict w, const int64_t *restrict table, int64_t runs, int64_t columns, int64_t blocks, int64_t blockPitch, ${storage} *restrict to, int64_t pitch) {
   pb_f32x8 ${rows.map((r) => `c${r}`).join(', ')};
@@ -119,7 +128,7 @@ static __attribute__((noinline)) void ${variantName(name, variant)}(const float 
   const int64_t tapPitch = ${kind === 'four' ? '32' : 'blocks * 64'};
   (void)blockPitch; (void)tapPitch; (void)blocks;
   for (int64_t t = 0; t < runs; ++t) {
-    const float *x = slab + (table[2 * t] * columns + table[2 * t + 1]) * 8;${kind === 'four' ? `${four}\n    w += ${variant.run * 32};` : eights}
+    const float *x = slab + (table[2 * t] * columns + table[2 * t + 1]) * 8;${kind === 'four' ? four : eights}
   }
   ${rows.map((r) => `pb_store_${dtype}(to + ${r} * pitch, c${r});`).join(' ')}
 }
@@ -167,19 +176,6 @@ function chooseTile(width: number, run: Run): number {
   return fitting.reduce<number>((best, pixels) => (cost(pixels) < cost(best) ? pixels : best), 1)
 }
 
-/** Three taps side by side in a row, or two, are one run; anything else is runs of one. */
-function findRuns(taps: readonly Tap[]): { readonly run: Run; readonly firsts: readonly Tap[] } {
-  for (const run of [3, 2] as const) {
-    const firsts = taps.filter((_, index) => index % run === 0)
-    const adjacent = taps.every(({ y, x }, index) => {
-      const first = firsts[Math.floor(index / run)]
-      return first !== undefined && y === first.y && x === first.x + (index % run)
-    })
-    if (taps.length % run === 0 && adjacent) return { run, firsts }
-  }
-  return { run: 1, firsts: taps }
-}
-
 /** A convolution with unit or double stride from `source` pixels to a grid of destination pixels. */
 interface Pass {
   readonly height: number
@@ -188,6 +184,20 @@ interface Pass {
   readonly gridWidth: number
   readonly stride: readonly [number, number]
   readonly taps: readonly Tap[]
+}
+
+/** Three taps side by side in a row, or two, are one run; anything else is runs of one. */
+function findRuns({ taps, stride }: Pass): { readonly run: Run; readonly firsts: readonly Tap[] } {
+  for (const run of [3, 2] as const) {
+    if (!shapes.some((shape) => shape.run === run && shape.stride === stride[1])) continue
+    const firsts = taps.filter((_, index) => index % run === 0)
+    const adjacent = taps.every(({ y, x }, index) => {
+      const first = firsts[Math.floor(index / run)]
+      return first !== undefined && y === first.y && x === first.x + (index % run)
+    })
+    if (taps.length % run === 0 && adjacent) return { run, firsts }
+  }
+  return { run: 1, firsts: taps }
 }
 
 /** The slab a pass needs, or undefined where it has a shape or a size the kernel is not made for. */
@@ -226,7 +236,7 @@ function lowerPass(conv: ConvExtents, pass: Pass, packed: PointerRef, placement:
   if (slab === undefined) return undefined
   const units = channels / (blocks * blockChannels)
   const unitParts = ceilDiv(units, slab.unitsPerPart)
-  const { run, firsts } = findRuns(pass.taps)
+  const { run, firsts } = findRuns(pass)
   const tile = chooseTile(pass.gridWidth, run)
   const variant = variants.findIndex((v) => v.pixels === tile && v.stride === pass.stride[1] && v.run === run)
   const blockWeights = pass.taps.length * (channels / groups) * blockChannels
