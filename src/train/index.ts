@@ -51,10 +51,12 @@ export {
   type FileTensor,
   type NamedTensor,
   type Safetensors,
+  type SqueezeWidth,
   checkpointNames,
   latestCheckpoint,
   readSafetensors,
   saveCheckpoint,
+  squeezeWidth,
   writeSafetensors,
 } from './files/index.ts'
 export {
@@ -83,7 +85,8 @@ export {
   folderSource,
   syntheticSource,
 } from './run/source.ts'
-export { type Run, type StartOptions, checkIdentity, resumeRun, startRun } from './run/start.ts'
+export { imageTensor } from './run/image.ts'
+export { type Run, type StartOptions, checkIdentity, resumeRun, squeezeOf, startRun } from './run/start.ts'
 export {
   type PretrainedWeights,
   type WeightReport,

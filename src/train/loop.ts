@@ -15,7 +15,6 @@ import { type RunReporter, runReporter } from './run/report.ts'
 import type { DataSource } from './run/source.ts'
 import type { Run } from './run/start.ts'
 import type { Schedule } from './schedule.ts'
-import type { TrainState } from './state.ts'
 import { type TrainStepOptions, makeTrainStep } from './step.ts'
 
 /** Where checkpoints go, and which. */

@@ -12,6 +12,8 @@ export interface DataSource {
   /** One line for a run's header. */
   readonly description: string
   readonly classes: number
+  /** The names of the classes by index, where they have any. */
+  readonly classNames: readonly string[]
   readonly batchSize: number
   /** Pixels of an image's side. */
   readonly size: number
@@ -59,11 +61,13 @@ export async function folderSource(options: FolderSourceOptions): Promise<DataSo
     if (folder === undefined) throw new ValueError(`[data] expected the split ${split} to be among those asked for.`)
     return folder
   }
+  const classNames = [...folders.values()][0]?.classes ?? []
   const trainImages = folders.get('train')?.paths.length ?? 0
   const common = { size, batchSize, workers: options.workers, prefetch: options.prefetch, broken }
   return {
     description: describeFolders(dir, folders),
-    classes: Math.max(...[...folders.values()].map(({ classes }) => classes.length)),
+    classes: classNames.length,
+    classNames,
     batchSize,
     size,
     trainImages,
@@ -80,8 +84,8 @@ const countOf = ({ count }: BrokenImages): number => count
 
 function describeFolders(dir: string, folders: ReadonlyMap<Split, ImageFolder>): string {
   const counts = [...folders.values()].map(({ split, paths }) => `${paths.length} ${split} images`)
-  const classes = [...folders.values()].map((folder) => folder.classes.length)
-  return `${dir}: ${Math.max(...classes)} classes, ${counts.join(', ')}`
+  const classes = [...folders.values()][0]?.classes ?? []
+  return `${dir}: ${classes.length} classes, ${counts.join(', ')}`
 }
 
 /** ImageNet's numbers of images, which the synthetic source pretends to have. */
@@ -94,6 +98,7 @@ export function syntheticSource(options: SourceOptions & { readonly classes: num
   return {
     description: `synthetic: ${classes} classes, one random batch`,
     classes,
+    classNames: [],
     batchSize,
     size,
     trainImages: imagenetImages.train,

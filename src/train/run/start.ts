@@ -3,7 +3,8 @@ import { PullbackError } from '../../tensor/errors.ts'
 import { tensor } from '../../tensor/ops/create.ts'
 import { type Shape, sizeOf } from '../../tensor/shape.ts'
 import { type Layer, type TensorTree, type Variables, variables } from '../../nn/layer.ts'
-import { type Checkpoint, type RunIdentity, type RunPosition, restoreState } from '../checkpoint.ts'
+import { type Checkpoint, type RunIdentity, type RunPosition, isRunEntry, restoreState } from '../checkpoint.ts'
+import { type SqueezeWidth, squeezeWidth } from '../files/names.ts'
 import type { LossScale } from '../loss-scale.ts'
 import type { Optimizer } from '../optimizer.ts'
 import { type TrainState, initTrainState } from '../state.ts'
@@ -51,6 +52,11 @@ export async function resumeRun<P extends TensorTree, S extends TensorTree>(
   )
   const like = await initTrainState(blank, { ...options, seed })
   return { state: restoreState(checkpoint, like), position: checkpoint.position, seed }
+}
+
+/** The squeeze width of the model in a checkpoint: an option of the architecture. */
+export function squeezeOf({ tensors }: Checkpoint): SqueezeWidth {
+  return squeezeWidth([...tensors].filter(([name]) => !isRunEntry(name)).map(([name, { shape }]) => [name, shape]))
 }
 
 /**

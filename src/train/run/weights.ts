@@ -22,6 +22,8 @@ export interface PretrainedWeights {
   readonly path: string
   readonly naming: WeightNaming
   readonly weights: ReadonlyMap<string, Weight>
+  /** What the file says of itself; our checkpoints note the architecture and the names of the classes. */
+  readonly metadata: ReadonlyMap<string, string>
   /** The width of the squeeze modules, read off the shapes: an option of the architecture. */
   readonly squeeze: SqueezeWidth
   /** The outputs of the last layer, if the file has it. */
@@ -43,7 +45,7 @@ export interface WeightReport {
  * @throws PullbackError `file` when the file is damaged, holds no weights, or its squeeze widths follow no rule
  */
 export async function readWeights(path: string): Promise<PretrainedWeights> {
-  const { tensors } = await readSafetensors(path)
+  const { tensors, metadata } = await readSafetensors(path)
   const names = [...tensors.keys()].filter((name) => !isRunEntry(name))
   const weights = new Map<string, Weight>()
   for (const name of names) {
@@ -59,6 +61,7 @@ export async function readWeights(path: string): Promise<PretrainedWeights> {
     path,
     naming: recogniseNaming(names),
     weights,
+    metadata,
     squeeze: squeezeWidth(shapes),
     classes: weights.get('fc.weight')?.shape[0],
   }
