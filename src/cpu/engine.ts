@@ -132,11 +132,15 @@ export class Engine {
     })
   }
 
-  /** Finishes what was enqueued and ends the threads. */
-  async close(): Promise<void> {
+  /** Resolves when everything enqueued has run; nothing may be enqueued after. */
+  finish(): Promise<void> {
+    return this.wait(this.#submitted)
+  }
+
+  /** Ends the threads; what is still enqueued runs before, on this thread's time. */
+  close(): void {
     if (!this.#open) return
     this.#open = false
-    await this.wait(this.#submitted)
     process.removeListener('exit', this.#abandon)
     this.calls.close(this.#runtime)
   }
