@@ -1,7 +1,7 @@
 // Prints the kernels that rearrange weights before a product: `pack` lays a matrix out in panels of adjacent columns,
 // `transpose` turns a matrix over, `sum` adds partial results in a fixed order.
 import { type KernelSource, type Launch, type PointerRef, ceilDiv, listArguments, printArguments } from './launch.ts'
-import { numericOf } from './numeric.ts'
+import { type Numeric, numericOf } from './numeric.ts'
 import type { FloatDType } from '../../tensor/dtype.ts'
 
 /**
@@ -22,51 +22,83 @@ const packArguments = [
   'panel',
   'panels',
   'panelsPerPart',
+  'stepsPerPart',
 ] as const
 
 type PackValues = Readonly<Record<(typeof packArguments)[number], number>>
 
 /** What `lowerPack` needs to know; pitches in elements of the source. */
-export interface PackLayout extends Omit<PackValues, 'taps' | 'panels' | 'panelsPerPart'> {
+export interface PackLayout extends Omit<PackValues, 'taps' | 'panels' | 'panelsPerPart' | 'stepsPerPart'> {
   readonly outer: number
   readonly taps: readonly number[]
 }
 
-function printPack(dtype: FloatDType): KernelSource {
-  const { storage, compute, lanes, vector } = numericOf(dtype)
-  const name = `pb_pack_${dtype}`
-  const text = `
-static void ${name}_panel(${compute} *to, const ${storage} *from, const int64_t *n, const int64_t *table, int64_t column) {
+/** Panels one part packs side by side, so that it reads longer runs of the source. */
+const panelsTogether = 8
+
+/** Packs steps begin..end of one tap for panels first..last; three ways, by what lies side by side in the source. */
+function printPackSteps(name: string, { storage, compute, dtype, lanes, vector }: Numeric): string {
+  const type = vector.slice(3)
+  return `
+PB_INLINE int64_t ${name}_offset(const int64_t *n, int64_t column) {
   ${printArguments(packArguments)}
-  const int64_t width = PB_MIN(panel, columns - column), offset = column / group * groupPitch + column % group * columnPitch;
-  const int inside = width == panel && column / group == (column + width - 1) / group;
-  for (int64_t t = 0; t < taps; ++t, to += depth * panel) {
-    const ${storage} *tap = from + table[t] * tapPitch;
-    int64_t k = 0;
-    if (inside && columnPitch == 1)
-      for (; k < depth; ++k) pb_widen_${dtype}(to + k * panel, tap + offset + k * depthPitch, panel);
-    if (inside && depthPitch == 1)
-      for (; k + ${lanes} <= depth; k += ${lanes})
-        for (int64_t c = 0; c < panel; c += ${lanes}) {
-          ${vector} square[${lanes}];
-          for (int i = 0; i < ${lanes}; ++i) square[i] = pb_load_${dtype}(tap + offset + (c + i) * columnPitch + k);
-          pb_transpose_${vector.slice(3)}(square);
-          for (int i = 0; i < ${lanes}; ++i) pb_write_${vector.slice(3)}(to + (k + i) * panel + c, square[i]);
-        }
-    for (; k < depth; ++k)
-      for (int64_t c = 0; c < panel; ++c) {
-        const int64_t at = column + c;
-        to[k * panel + c] = c < width ? pb_get_${dtype}(tap + at / group * groupPitch + at % group * columnPitch + k * depthPitch) : 0;
-      }
+  return column / group * groupPitch + column % group * columnPitch;
+}
+static void ${name}_scalar(${compute} *to, const ${storage} *from, const int64_t *n, int64_t column, int64_t begin, int64_t end) {
+  ${printArguments(packArguments)}
+  for (int64_t c = 0; c < panel; ++c) {
+    const ${storage} *at = from + ${name}_offset(n, column + c);
+    for (int64_t k = begin; k < end; ++k) to[k * panel + c] = column + c < columns ? pb_get_${dtype}(at + k * depthPitch) : 0;
   }
 }
+static void ${name}_steps(${compute} *to, const ${storage} *from, const int64_t *n, int64_t first, int64_t last, int64_t begin, int64_t end) {
+  ${printArguments(packArguments)}
+  const int64_t pitch = taps * depth * panel;
+  int64_t whole = first;
+  while (whole < last && (whole + 1) * panel <= columns && group % panel == 0) ++whole;
+  if (columnPitch == 1) {
+    int64_t offsets[${panelsTogether}];
+    for (int64_t i = first; i < whole; ++i) offsets[i - first] = ${name}_offset(n, i * panel);
+    for (int64_t k = begin; k < end; ++k)
+      for (int64_t i = first; i < whole; ++i) pb_widen_${dtype}(to + i * pitch + k * panel, from + offsets[i - first] + k * depthPitch, panel);
+  } else if (depthPitch == 1) {
+    const int64_t squares = begin + (end - begin) / ${lanes} * ${lanes};
+    for (int64_t i = first; i < whole; ++i) {
+      for (int64_t c = 0; c < panel; c += ${lanes}) {
+        const ${storage} *at = from + ${name}_offset(n, i * panel + c);
+        for (int64_t k = begin; k < squares; k += ${lanes}) {
+          ${vector} square[${lanes}];
+          for (int j = 0; j < ${lanes}; ++j) square[j] = pb_load_${dtype}(at + j * columnPitch + k);
+          pb_transpose_${type}(square);
+          for (int j = 0; j < ${lanes}; ++j) pb_write_${type}(to + i * pitch + (k + j) * panel + c, square[j]);
+        }
+      }
+      ${name}_scalar(to + i * pitch, from, n, i * panel, squares, end);
+    }
+  } else whole = first;
+  for (int64_t i = whole; i < last; ++i) ${name}_scalar(to + i * pitch, from, n, i * panel, begin, end);
+}
+`
+}
+
+function printPack(dtype: FloatDType): KernelSource {
+  const numeric = numericOf(dtype)
+  const { storage, compute } = numeric
+  const name = `pb_pack_${dtype}`
+  const text = `${printPackSteps(name, numeric)}
 void ${name}(void *const *p, const int64_t *n, int64_t part) {
   ${printArguments(packArguments)}
   const int64_t *table = n + ${packArguments.length};
-  const int64_t partsPerOuter = (panels + panelsPerPart - 1) / panelsPerPart, outer = part / partsPerOuter;
-  const int64_t first = part % partsPerOuter * panelsPerPart, last = PB_MIN(panels, first + panelsPerPart);
-  for (int64_t i = first; i < last; ++i)
-    ${name}_panel((${compute} *)p[1] + (outer * panels + i) * taps * depth * panel, (const ${storage} *)p[0] + outer * outerPitch, n, table, i * panel);
+  const int64_t panelParts = (panels + panelsPerPart - 1) / panelsPerPart, stepParts = (taps * depth + stepsPerPart - 1) / stepsPerPart;
+  const int64_t first = part / stepParts % panelParts * panelsPerPart, outer = part / stepParts / panelParts;
+  const int64_t begin = part % stepParts * stepsPerPart, end = PB_MIN(taps * depth, begin + stepsPerPart);
+  ${compute} *to = (${compute} *)p[1] + outer * panels * taps * depth * panel;
+  const ${storage} *from = (const ${storage} *)p[0] + outer * outerPitch;
+  for (int64_t step = begin, next; step < end; step = next) {
+    const int64_t tap = step / depth;
+    next = PB_MIN(end, (tap + 1) * depth);
+    ${name}_steps(to + tap * depth * panel, from + table[tap] * tapPitch, n, first, PB_MIN(panels, first + panelsPerPart), step - tap * depth, next - tap * depth);
+  }
 }
 `
   return { name, text }
@@ -80,12 +112,13 @@ export function packedElements({ outer, columns, panel, taps, depth }: PackLayou
 /** Packs `from` into panels at `to` (of the compute type). */
 export function lowerPack(dtype: FloatDType, layout: PackLayout, from: PointerRef, to: PointerRef): Launch {
   const panels = ceilDiv(layout.columns, layout.panel)
-  const perPanel = layout.taps.length * layout.depth * layout.panel
-  const panelsPerPart = Math.max(1, Math.min(panels, Math.floor(16384 / Math.max(1, perPanel))))
-  const values = { ...layout, taps: layout.taps.length, panels, panelsPerPart }
+  const steps = layout.taps.length * layout.depth
+  const panelsPerPart = Math.min(panels, panelsTogether)
+  const stepsPerPart = Math.max(64, ceilDiv(16384, panelsPerPart * layout.panel * 64) * 64)
+  const values = { ...layout, taps: layout.taps.length, panels, panelsPerPart, stepsPerPart }
   return {
     source: printPack(dtype),
-    parts: layout.outer * ceilDiv(panels, panelsPerPart),
+    parts: layout.outer * ceilDiv(panels, panelsPerPart) * ceilDiv(steps, stepsPerPart),
     pointers: [from, to],
     numbers: [...listArguments(packArguments, values), ...layout.taps],
   }
