@@ -1,5 +1,6 @@
 // The public face, and the composition root: here, and only here, the devices are known by name. Importing does nothing
 // but define; a device is made when it is first needed.
+import { cpuDevice } from './cpu/index.ts'
 import type { Device } from './tensor/device.ts'
 import { setDeviceChoice } from './tensor/dispatch.ts'
 import { PullbackError } from './tensor/errors.ts'
@@ -38,7 +39,7 @@ export * as tree from './tensor/tree.ts'
 /** The devices by name. */
 export type DeviceName = 'cpu' | 'reference'
 
-const makers: Readonly<Record<DeviceName, () => Device>> = { cpu: referenceDevice, reference: referenceDevice }
+const makers: Readonly<Record<DeviceName, () => Device | undefined>> = { cpu: cpuDevice, reference: referenceDevice }
 const made = new Map<DeviceName, Device>()
 
 /**
@@ -48,23 +49,27 @@ const made = new Map<DeviceName, Device>()
  * @throws PullbackError 'device' for another name; 'compiler' where cpu finds no C compiler.
  */
 export function device(name: DeviceName): Device {
-  const make = makers[name] as (() => Device) | undefined
+  const known = made.get(name)
+  if (known !== undefined) return known
+  const make = makers[name] as (typeof makers)[DeviceName] | undefined
   if (make === undefined)
     throw new PullbackError('device', `[device] expected ${Object.keys(makers).join(' or ')}, got '${name}'.`)
-  const known = made.get(name) ?? make()
-  made.set(name, known)
-  return known
+  const fresh = make()
+  if (fresh === undefined)
+    throw new PullbackError('compiler', '[device] the CPU device found no C compiler. Install gcc or clang, or set CC.')
+  made.set(name, fresh)
+  return fresh
 }
 
 /** What is used where nobody chose: the compiled CPU device, or the reference with a sentence on stderr about why. */
 function automatic(): Device {
-  try {
-    return device('cpu')
-  } catch (error) {
-    if (!(error instanceof PullbackError) || error.code !== 'compiler') throw error
-    process.stderr.write(`pullback: ${error.message} Programs are interpreted, slowly.\n`)
+  const compiled = made.get('cpu') ?? cpuDevice()
+  if (compiled === undefined) {
+    process.stderr.write('pullback: no C compiler found (gcc, clang or CC), so programs are interpreted, slowly.\n')
     return device('reference')
   }
+  made.set('cpu', compiled)
+  return compiled
 }
 
 setDeviceChoice(automatic)

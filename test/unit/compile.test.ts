@@ -82,6 +82,10 @@ describe('plans of single ideas', () => {
     ops.concatenate([ops.exp(first(t)), second(t), ops.mul(second(t), 2)], 1),
     ops.slice(ops.mul(first(t), first(t)), [0, 1], [2, 3]),
   ])
+  check('slices of slices, with strides and starts', [f32(20)], (t) => {
+    const x = ops.slice(ops.exp(first(t)), [1], [19], [3])
+    return [ops.add(ops.slice(x, [2], [6], [2]), 1)]
+  })
   check('transposes and reshapes between kernels', [f32(4, 6)], (t) => {
     const x = ops.mul(first(t), first(t))
     return [
@@ -201,5 +205,29 @@ describe('plans of training code', () => {
       softmaxCrossEntropy(logits, second(t), { labelSmoothing: 0.1 }),
     )(first(t))
     return [loss, gradient]
+  })
+})
+
+describe('donation', () => {
+  const planOf = (f: (x: Tensor) => Tensor) => {
+    const { program } = traceFlat((t) => [f(first(t))], [f32(3, 3)], 'donation', { keepCalls: false })
+    return compileProgram(program, { optimize: 'fuse', donate: [0], verify: true })
+  }
+  const place = (f: (x: Tensor) => Tensor) => {
+    const plan = planOf(f)
+    return plan.buffers[plan.outputs[0] ?? -1]?.place.kind
+  }
+
+  it('overwrites an input whose elements are read where they are written', () => {
+    expect(place((x) => ops.add(ops.exp(x), 1))).toBe('input')
+  })
+
+  it('overwrites nothing that is read elsewhere in the same kernel', () => {
+    expect(place((x) => ops.add(x, ops.transpose(x)))).toBe('output')
+    expect(place((x) => ops.add(x, ops.broadcastTo(ops.slice(x, [0, 0], [1, 3]), [3, 3])))).toBe('output')
+  })
+
+  it('overwrites an input that an earlier step read, however it was read', () => {
+    expect(place((x) => ops.matmul(ops.matmul(ops.transpose(x), x), ops.ones([3, 3])))).toBe('input')
   })
 })
