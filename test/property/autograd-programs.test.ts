@@ -2,7 +2,7 @@
 // checkpoint and jit change neither values nor gradients by a bit.
 import fc from 'fast-check'
 import { beforeAll, expect, test } from 'vitest'
-import { checkGrads, checkpoint, grad, jit, jvp, verifyPrograms, vjp } from '../../src/autograd/index.ts'
+import { autocast, checkGrads, checkpoint, grad, jit, jvp, verifyPrograms, vjp } from '../../src/autograd/index.ts'
 import { setDefaultDevice } from '../../src/tensor/dispatch.ts'
 import { isFloat } from '../../src/tensor/dtype.ts'
 import { add, cast, mul, sum } from '../../src/tensor/ops/index.ts'
@@ -89,6 +89,20 @@ test('jit gives the bits of eager execution, and grad of jit those of jit of gra
     const eager = await bitsOf(grad(f)(wide))
     expect(await bitsOf(jit(grad(f))(wide))).toEqual(eager)
     expect(await bitsOf(grad(jit(f))(wide))).toEqual(eager)
+  })
+  await fc.assert(property, { numRuns: runs(40) })
+})
+
+test('under autocast programs run, differentiate to the types of their inputs, and jit to the same bits', async () => {
+  const programs = arbitraryProgram({ dtypes: ['f32', 'i32'], size: 6 })
+  const property = fc.asyncProperty(programs, fc.constantFrom('f16', 'bf16'), async (program, compute) => {
+    const inputs = floats(program, 'f32')
+    const mixed = autocast(loss(program), { compute })
+    const gradients = grad(mixed)(inputs)
+    expect(gradients.map((g) => g.dtype)).toEqual(inputs.map(() => 'f32'))
+    const bits = await bitsOf(gradients)
+    expect(await bitsOf(jit(grad(mixed))(inputs))).toEqual(bits)
+    expect(await bitsOf(autocast(grad(loss(program)), { compute })(inputs))).toEqual(bits)
   })
   await fc.assert(property, { numRuns: runs(40) })
 })

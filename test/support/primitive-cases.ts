@@ -1,20 +1,27 @@
 // For every primitive a generator of applications on which its derivative can be checked: one total table.
 import fc from 'fast-check'
-import { abstractEvaluate } from '../../src/tensor/abstract.ts'
 import { checkpoint } from '../../src/autograd/checkpoint.ts'
 import { bind, bindOne } from '../../src/tensor/dispatch.ts'
 import * as ops from '../../src/tensor/ops/index.ts'
-import type {
-  ConvParams,
-  DotParams,
-  Pair,
-  PoolParams,
-  PrimitiveName,
-  PrimitiveParams,
-} from '../../src/tensor/primitives.ts'
-import { type Shape, at, range, zip } from '../../src/tensor/shape.ts'
+import type { PointwisePrimitive, PrimitiveName } from '../../src/tensor/primitives.ts'
+import { range, zip } from '../../src/tensor/shape.ts'
 import type { Tensor } from '../../src/tensor/tensor.ts'
-import { type Points, anywhere, awayFromZero, distinct, positive, uniforms } from './points.ts'
+import {
+  type Build,
+  broadcasts,
+  concatenations,
+  convolutions,
+  dots,
+  fullShapes,
+  pads,
+  pools,
+  reshapes,
+  shapes,
+  slices,
+  someAxes,
+  transposes,
+} from './geometries.ts'
+import { type Points, anywhere, awayFromZero, distinct, positive } from './points.ts'
 
 /** An application: a function of f64 operands near which it has no kink. */
 export interface Case {
@@ -29,13 +36,6 @@ export interface Law {
   readonly derivative: 'differences' | 'zero'
   readonly cases: fc.Arbitrary<Case>
 }
-
-type Build<P extends PrimitiveName> = { readonly params: PrimitiveParams[P]; readonly shapes: readonly Shape[] }
-
-const extents = (rank: number): fc.Arbitrary<number[]> =>
-  fc.array(fc.integer({ min: 1, max: 3 }), { minLength: rank, maxLength: rank })
-const shapes = fc.integer({ min: 0, max: 3 }).chain(extents)
-const fullShapes = fc.integer({ min: 1, max: 3 }).chain(extents)
 
 /** The primitive on operands of the given shapes. */
 function applied<P extends PrimitiveName>(
@@ -53,13 +53,12 @@ function applied<P extends PrimitiveName>(
 const differences = (cases: fc.Arbitrary<Case>): Law => ({ derivative: 'differences', cases })
 const flat = (cases: fc.Arbitrary<Case>): Law => ({ derivative: 'zero', cases })
 
-type Plain = {
-  [P in PrimitiveName]: PrimitiveParams[P] extends Readonly<Record<never, never>> ? P : never
-}[PrimitiveName]
+/** The pointwise primitives without parameters. */
+type Plain = Exclude<PointwisePrimitive, 'cast' | 'compare'>
 
 /** A pointwise primitive without parameters. */
 function pointwise(primitive: Plain, arity: number, points: fc.Arbitrary<Points>): fc.Arbitrary<Case> {
-  const builds = shapes.map((shape) => ({ params: {}, shapes: range(arity).map(() => shape) }) as Build<Plain>)
+  const builds = shapes.map((shape) => ({ params: {}, shapes: range(arity).map(() => shape) }))
   return applied(primitive, builds, points)
 }
 
@@ -76,15 +75,12 @@ function ofBools(cases: fc.Arbitrary<Case>): fc.Arbitrary<Case> {
 /** A function of one operand that is no plain application. */
 function written(show: string, f: (x: Tensor) => Tensor, points = anywhere): fc.Arbitrary<Case> {
   return fc.tuple(fullShapes, points).map(([shape, draw]) => ({
-    f: (x) => [f(x as Tensor)],
+    f: (x) => [f(x)],
     operands: () => [draw(shape)],
     show: `${show} [${shape.join()}]`,
   }))
 }
 
-const someAxes = fullShapes.chain((shape) =>
-  fc.subarray(range(shape.length)).map((axes) => ({ params: { axes }, shapes: [shape] })),
-)
 const twoSigned = fc.tuple(shapes, distinct).map(
   ([shape, draw]): Case => ({
     f: (a, b) => [bindOne('max', [a, b] as Tensor[], {}), bindOne('min', [a, b] as Tensor[], {})],
@@ -96,144 +92,6 @@ const twoSigned = fc.tuple(shapes, distinct).map(
     show: `max and min [${shape.join()}]`,
   }),
 )
-
-const broadcasts = fullShapes.chain((shape) =>
-  fc
-    .subarray(range(shape.length))
-    .map((axes): Build<'broadcast'> => ({ params: { shape, axes }, shapes: [axes.map((axis) => at(shape, axis))] })),
-)
-const reshapes = fullShapes.map(
-  (shape): Build<'reshape'> => ({ params: { shape: [1, ...[...shape].reverse()] }, shapes: [shape] }),
-)
-const transposes = fullShapes.chain((shape) =>
-  fc
-    .shuffledSubarray(range(shape.length), { minLength: shape.length })
-    .map((permutation): Build<'transpose'> => ({ params: { permutation }, shapes: [shape] })),
-)
-const triples = (n: number, max: number): fc.Arbitrary<[number[], number[], number[]]> => {
-  const list = fc.array(fc.nat(max), { minLength: n, maxLength: n })
-  return fc.tuple(list, list, list)
-}
-const slices = fullShapes.chain((small) =>
-  triples(small.length, 2).map(([before, after, step]): Build<'slice'> => {
-    const stride = step.map((s) => s + 1)
-    const shape = small.map((extent, i) => at(before, i) + (extent - 1) * at(stride, i) + 1 + at(after, i))
-    return {
-      params: {
-        start: before,
-        limit: small.map((extent, i) => at(before, i) + (extent - 1) * at(stride, i) + 1),
-        stride,
-      },
-      shapes: [shape],
-    }
-  }),
-)
-const pads = fullShapes.chain((shape) =>
-  triples(shape.length, 2).map(
-    ([low, high, interior]): Build<'pad'> => ({ params: { low, high, interior }, shapes: [shape] }),
-  ),
-)
-const concatenations = fullShapes.chain((shape) =>
-  fc.tuple(fc.nat(shape.length - 1), fc.array(fc.integer({ min: 1, max: 3 }), { minLength: 1, maxLength: 3 })).map(
-    ([axis, parts]): Build<'concatenate'> => ({
-      params: { axis },
-      shapes: parts.map((n) => shape.map((extent, i) => (i === axis ? n : extent))),
-    }),
-  ),
-)
-
-/** Dimension numbers of every kind: some batch, contracted and free axes, shuffled on both sides. */
-const dots = fc
-  .record({
-    batch: fc.nat(2),
-    contract: fc.nat(2),
-    left: fc.nat(2),
-    right: fc.nat(2),
-    sizes: extents(8),
-    order: fc.tuple(fc.nat(1 << 20), fc.nat(1 << 20)),
-  })
-  .map(({ batch, contract, left, right, sizes, order }): Build<'dot'> => {
-    const paired = range(batch + contract)
-    const axesOf = (free: readonly number[], seed: number): number[] => shuffle([...paired, ...free], seed)
-    const a = axesOf(
-      range(left).map((i) => 4 + i),
-      order[0],
-    )
-    const b = axesOf(
-      range(right).map((i) => 6 + i),
-      order[1],
-    )
-    const find = (from: number, count: number): DotParams['batch'] => [
-      range(count).map((i) => a.indexOf(from + i)),
-      range(count).map((i) => b.indexOf(from + i)),
-    ]
-    return {
-      params: { batch: find(0, batch), contract: find(batch, contract) },
-      shapes: [a, b].map((axes) => axes.map((axis) => at(sizes, axis))),
-    }
-  })
-
-function shuffle(list: readonly number[], seed: number): number[] {
-  const keys = uniforms(seed, list.length, 0, 1)
-  return range(list.length)
-    .sort((i, j) => at(keys, i) - at(keys, j))
-    .map((i) => at(list, i))
-}
-
-interface Convolution {
-  readonly params: ConvParams
-  readonly x: number[]
-  readonly filter: number[]
-  readonly y: number[]
-}
-
-const pairs = (min: number, max: number): fc.Arbitrary<Pair> =>
-  fc.tuple(fc.integer({ min, max }), fc.integer({ min, max }))
-const convolutions = fc
-  .record({
-    n: fc.integer({ min: 1, max: 2 }),
-    size: pairs(2, 5),
-    window: pairs(1, 3),
-    stride: pairs(1, 2),
-    padding: fc.tuple(pairs(0, 2), pairs(0, 2)),
-    dilation: pairs(1, 2),
-    groups: fc.integer({ min: 1, max: 2 }),
-    channels: pairs(1, 2),
-  })
-  .filter(({ size, window, padding, dilation }) =>
-    ([0, 1] as const).every((i) => size[i] + padding[i][0] + padding[i][1] >= (window[i] - 1) * dilation[i] + 1),
-  )
-  .map(({ n, size, window, stride, padding, dilation, groups, channels }): Convolution => {
-    const params = { stride, padding, dilation, groups }
-    const [x, filter] = [
-      [n, ...size, channels[0] * groups],
-      [channels[1] * groups, ...window, channels[0]],
-    ]
-    const [y] = abstractEvaluate(
-      'conv2d',
-      [x, filter].map((shape) => ({ shape, dtype: 'f64' })),
-      params,
-    )
-    return { params, x, filter, y: [...(y?.shape ?? [])] }
-  })
-
-const pools = fc
-  .record({
-    size: pairs(2, 5),
-    window: pairs(1, 3),
-    stride: pairs(1, 2),
-    padding: fc.tuple(pairs(0, 1), pairs(0, 1)),
-    channels: fc.integer({ min: 1, max: 2 }),
-  })
-  .filter(({ size, window, padding }) =>
-    ([0, 1] as const).every((i) => size[i] >= window[i] && Math.max(...padding[i]) < window[i]),
-  )
-  .map(({ size, window, stride, padding, channels }) => {
-    const params: PoolParams = { window, stride, padding }
-    const x = [2, ...size, channels]
-    const [y] = abstractEvaluate('avgPool2d', [{ shape: x, dtype: 'f64' }], params)
-    return { params, x, y: [...(y?.shape ?? [])] }
-  })
 
 /** Indices, some of them outside: they are clamped. */
 const indexed = fc
@@ -307,7 +165,7 @@ export const laws: { readonly [P in PrimitiveName]: Law } = {
   select: differences(
     fc.tuple(shapes, awayFromZero).map(
       ([s, draw]): Case => ({
-        f: (c, a, b) => [bindOne('select', [ops.greater(c as Tensor, 0), a as Tensor, b as Tensor], {})],
+        f: (c, a, b) => [bindOne('select', [ops.greater(c, 0), a, b], {})],
         operands: () => [draw(s), draw(s), draw(s)],
         show: `select [${s.join()}]`,
       }),
@@ -399,7 +257,7 @@ export const laws: { readonly [P in PrimitiveName]: Law } = {
   gather: differences(
     indexed.map(
       ({ along, shape, indices, draw, taken }): Case => ({
-        f: (x) => [bindOne('gather', [x as Tensor, indices()], { axis: along })],
+        f: (x) => [bindOne('gather', [x, indices()], { axis: along })],
         operands: () => [draw(shape)],
         show: `gather [${taken.join()}] on axis ${along} of [${shape.join()}]`,
       }),
@@ -408,7 +266,7 @@ export const laws: { readonly [P in PrimitiveName]: Law } = {
   scatterAdd: differences(
     indexed.map(
       ({ along, shape, indices, draw, taken, updates }): Case => ({
-        f: (x) => [bindOne('scatterAdd', [x as Tensor, indices()], { axis: along, shape })],
+        f: (x) => [bindOne('scatterAdd', [x, indices()], { axis: along, shape })],
         operands: () => [draw(updates)],
         show: `scatterAdd [${taken.join()}] on axis ${along} of [${shape.join()}]`,
       }),

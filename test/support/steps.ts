@@ -193,7 +193,7 @@ const smooth = {
     (x) => ops.scatterAdd(shaped(x, [4, 2]), smallIndices(4), [3, 2]),
     (b) => 4 * b,
   ),
-  random: map((x, pick) => ops.mul(x, ops.cast(random.uniform(ops.arange(2), x.shape), x.dtype)), keep),
+  random: map((x) => ops.mul(x, ops.cast(random.uniform(ops.arange(2), x.shape), x.dtype)), keep),
 } satisfies Record<string, Step>
 
 function convolution(pick: Pick): Value {
@@ -201,8 +201,8 @@ function convolution(pick: Pick): Value {
   const groups = 1 + pick.choose(2)
   const x = shaped(image.x, [1, 5, 4, 2])
   const w = shaped(ops.cast(filter.x, image.x.dtype), [2, 3, 2, 2 / groups])
-  const geometry = { stride: 1 + pick.choose(2), padding: pick.choose(2), dilation: 1 + pick.choose(2), groups }
-  return { x: ops.conv2d(x, w, { ...geometry, padding: 1 + pick.choose(2) }), bound: 12 * image.bound * filter.bound }
+  const geometry = { stride: 1 + pick.choose(2), padding: 1 + pick.choose(2), dilation: 1 + pick.choose(2), groups }
+  return { x: ops.conv2d(x, w, geometry), bound: 12 * image.bound * filter.bound }
 }
 
 /** Continuous, with kinks. */

@@ -145,7 +145,7 @@ describe('grad', () => {
     )
     expect(failure(() => grad(f)({ a: x, b: [3 as never] }))).toMatch(/^value: .*got a number at '0.b.0'/)
     expect(failure(() => grad(f, { argnums: 1 })({ a: x, b: [] }))).toMatch(/^value: .*expected argnums of 1 arguments/)
-    expect(failure(() => grad(f as never, { hasAux: true })({ a: x, b: [] } as never))).toMatch(
+    expect(failure(() => grad(f as never, { hasAux: true })({ a: x, b: [] }))).toMatch(
       /^value: .*\[loss, aux\] because of hasAux/,
     )
   })
