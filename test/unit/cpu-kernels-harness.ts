@@ -46,13 +46,25 @@ const guard = 64
 export function compileKernels(all: readonly KernelSource[], extra: readonly string[] = []): Kernels {
   const sources = [...new Map(all.map((source) => [source.name, source])).values()]
   for (const { name, text } of all) {
-    if (sources.some((source) => source.name === name && source.text !== text)) throw new Error(`two texts named ${name}`)
+    if (sources.some((source) => source.name === name && source.text !== text))
+      throw new Error(`two texts named ${name}`)
   }
   const folder = mkdtempSync(join(tmpdir(), 'pullback-kernels-'))
   const file = join(folder, 'kernels.c')
   const library = join(folder, 'kernels.so')
   writeFileSync(file, [prelude, ...sources.map(({ text }) => text), driver(sources)].join('\n'))
-  execFileSync('cc', [...flags, '-Wall', '-Wextra', '-Werror', '-Wno-unknown-pragmas', ...extra, '-o', library, file, '-lm'])
+  execFileSync('cc', [
+    ...flags,
+    '-Wall',
+    '-Wextra',
+    '-Werror',
+    '-Wno-unknown-pragmas',
+    ...extra,
+    '-o',
+    library,
+    file,
+    '-lm',
+  ])
   const drive = koffi.load(library).func('void drive(void *arena, void *steps, int backwards)')
   rmSync(folder, { recursive: true })
   const places = new Map(sources.map(({ name }, index) => [name, index]))
@@ -78,17 +90,22 @@ export function compileKernels(all: readonly KernelSource[], extra: readonly str
       for (const { source, parts, pointers, numbers } of lowered.launches) {
         const place = places.get(source.name)
         if (place === undefined) throw new Error(`${source.name} was not compiled`)
-        const addresses = pointers.map((p) => (p.kind === 'operand' ? (offsets[p.index] ?? Number.NaN) : scratch + p.offset))
+        const addresses = pointers.map((p) =>
+          p.kind === 'operand' ? (offsets[p.index] ?? Number.NaN) : scratch + p.offset,
+        )
         steps.push(place, parts, pointers.length, ...addresses, numbers.length, ...numbers)
       }
       drive(arena, BigInt64Array.from([...steps, -1], BigInt), backwards ? 1 : 0)
       const unchanged = (from: number, to: number) => {
-        for (let i = from; i < to; i++) if (arena[i] !== before[i]) throw new Error(`byte ${i} outside the result was written`)
+        for (let i = from; i < to; i++)
+          if (arena[i] !== before[i]) throw new Error(`byte ${i} outside the result was written`)
       }
       unchanged(0, target)
       unchanged(target + result.byteLength, scratch)
       unchanged(scratch + lowered.scratchBytes, arena.length)
-      new Uint8Array(result.buffer, result.byteOffset, result.byteLength).set(arena.subarray(target, target + result.byteLength))
+      new Uint8Array(result.buffer, result.byteOffset, result.byteLength).set(
+        arena.subarray(target, target + result.byteLength),
+      )
     },
   }
 }

@@ -34,7 +34,11 @@ function visitProducts(conv: ConvExtents, visit: (x: number, w: number, y: numbe
             for (let o = 0; o < outChannels; o++)
               for (let c = 0; c < group; c++) {
                 const x = ((b * height + iy) * width + ix) * channels + Math.floor(o / perGroup) * group + c
-                visit(x, ((o * kernelHeight + ky) * kernelWidth + kx) * group + c, ((b * outHeight + oy) * outWidth + ox) * outChannels + o)
+                visit(
+                  x,
+                  ((o * kernelHeight + ky) * kernelWidth + kx) * group + c,
+                  ((b * outHeight + oy) * outWidth + ox) * outChannels + o,
+                )
               }
           }
 }

@@ -46,7 +46,11 @@ const passes = {
   'gathered filter gradient': { lower: lowerDenseFilterGrad, reference: filterGrad, order: ['x', 'y'] },
   'direct forward': { lower: (conv) => lowerDirect('forward', conv), reference: forward, order: ['x', 'w'] },
   'direct input gradient': { lower: (conv) => lowerDirect('inputGrad', conv), reference: inputGrad, order: ['y', 'w'] },
-  'direct filter gradient': { lower: (conv) => lowerDirect('filterGrad', conv), reference: filterGrad, order: ['x', 'y'] },
+  'direct filter gradient': {
+    lower: (conv) => lowerDirect('filterGrad', conv),
+    reference: filterGrad,
+    order: ['x', 'y'],
+  },
 } satisfies Record<string, Pass>
 
 function bytes(array: ArrayBufferView): Buffer {
@@ -54,7 +58,13 @@ function bytes(array: ArrayBufferView): Buffer {
 }
 
 /** Runs a step and expects the bits of the exact sums rounded once, whether its parts run forwards or backwards. */
-function expectExact(kernels: Kernels, lowered: Lowered, dtype: FloatDType, inputs: readonly Float64Array[], exact: Float64Array) {
+function expectExact(
+  kernels: Kernels,
+  lowered: Lowered,
+  dtype: FloatDType,
+  inputs: readonly Float64Array[],
+  exact: Float64Array,
+) {
   const expected = stored(dtype, exact)
   for (const backwards of [false, true]) {
     const result = stored(dtype, new Float64Array(exact.length))
@@ -66,7 +76,13 @@ function expectExact(kernels: Kernels, lowered: Lowered, dtype: FloatDType, inpu
 }
 
 /** Runs one pass of a convolution in each of the types and expects the reference's bits. */
-function check(kernels: Kernels, pass: Pass, conv: ConvExtents, seed: number, types: readonly FloatDType[] = [conv.dtype]): void {
+function check(
+  kernels: Kernels,
+  pass: Pass,
+  conv: ConvExtents,
+  seed: number,
+  types: readonly FloatDType[] = [conv.dtype],
+): void {
   const count = sizes(conv)
   const values = { x: integers(count.x, seed), w: integers(count.w, seed + 1), y: integers(count.y, seed + 2) }
   const exact = pass.reference(conv, values)
@@ -110,7 +126,15 @@ const anyConv = fc
 
 /** Shapes of the model's kinds, scaled down: stem, dense 1x1, strided shortcut, grouped 3x3 of 4 to 32 channels. */
 function modelConvs(dtype: FloatDType): ConvExtents[] {
-  const layer = (channels: number, outChannels: number, kernel: number, stride: number, groups: number, size: number, batch = 2) =>
+  const layer = (
+    channels: number,
+    outChannels: number,
+    kernel: number,
+    stride: number,
+    groups: number,
+    size: number,
+    batch = 2,
+  ) =>
     conv({
       ...{ dtype, batch, height: size, width: size, channels, outChannels, groups, dilation: [1, 1] },
       ...{ kernelHeight: kernel, kernelWidth: kernel, stride: [stride, stride] },

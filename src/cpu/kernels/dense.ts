@@ -65,7 +65,14 @@ export function lowerDenseForward(conv: ConvExtents): Lowered {
   const packed = scratch.take(packedElements(layout) * numeric.computeBytes)
   const window = forwardWindow(conv)
   const rows = batch * outHeight * outWidth
-  const parts = partitionRows({ outer: groups, rows, columns, rowBlock, maxColumns: maxColumns(numeric), panel: numeric.panel })
+  const parts = partitionRows({
+    outer: groups,
+    rows,
+    columns,
+    rowBlock,
+    maxColumns: maxColumns(numeric),
+    panel: numeric.panel,
+  })
   const numbers = listArguments(rowsArguments, {
     ...forwardGather(conv, window),
     ...parts,
@@ -119,7 +126,14 @@ export function lowerDenseInputGrad(conv: ConvExtents): Lowered {
   for (const phase of phases) {
     const { gridHeight, gridWidth, taps } = phase
     const rows = batch * gridHeight * gridWidth
-    const parts = partitionRows({ outer: groups, rows, columns, rowBlock, maxColumns: maxColumns(numeric), panel: numeric.panel })
+    const parts = partitionRows({
+      outer: groups,
+      rows,
+      columns,
+      rowBlock,
+      maxColumns: maxColumns(numeric),
+      panel: numeric.panel,
+    })
     const numbers = listArguments(rowsArguments, {
       ...{ gridHeight, gridWidth, strideY: 1, strideX: 1, height: outHeight, width: outWidth },
       ...{ pixel: outChannels, segment, span: 1 },

@@ -20,10 +20,31 @@ type Direction = 'forward' | 'inputGrad' | 'filterGrad'
 const loop = (name: string, end: string) => `for (int64_t ${name} = 0; ${name} < ${end}; ++${name})`
 
 /** The sum's loops and its term, for each direction; every loop ends where the reading stays inside the images. */
-const bodies: Readonly<Record<Direction, { over: readonly [string, string][]; sum: readonly [string, string][]; guard: string; to: string; left: string; right: string }>> = {
+const bodies: Readonly<
+  Record<
+    Direction,
+    {
+      over: readonly [string, string][]
+      sum: readonly [string, string][]
+      guard: string
+      to: string
+      left: string
+      right: string
+    }
+  >
+> = {
   forward: {
-    over: [['b', 'batch'], ['oy', 'outHeight'], ['ox', 'outWidth'], ['o', 'outChannels']],
-    sum: [['ky', 'kernelHeight'], ['kx', 'kernelWidth'], ['c', 'cg']],
+    over: [
+      ['b', 'batch'],
+      ['oy', 'outHeight'],
+      ['ox', 'outWidth'],
+      ['o', 'outChannels'],
+    ],
+    sum: [
+      ['ky', 'kernelHeight'],
+      ['kx', 'kernelWidth'],
+      ['c', 'cg'],
+    ],
     guard: `const int64_t y = oy * strideY + ky * dilationY - padY, x = ox * strideX + kx * dilationX - padX;
         if (y < 0 || y >= height || x < 0 || x >= width) continue;`,
     to: '((b * outHeight + oy) * outWidth + ox) * outChannels + o',
@@ -31,8 +52,17 @@ const bodies: Readonly<Record<Direction, { over: readonly [string, string][]; su
     right: '((o * kernelHeight + ky) * kernelWidth + kx) * cg + c',
   },
   inputGrad: {
-    over: [['b', 'batch'], ['y', 'height'], ['x', 'width'], ['i', 'channels']],
-    sum: [['ky', 'kernelHeight'], ['kx', 'kernelWidth'], ['j', 'og']],
+    over: [
+      ['b', 'batch'],
+      ['y', 'height'],
+      ['x', 'width'],
+      ['i', 'channels'],
+    ],
+    sum: [
+      ['ky', 'kernelHeight'],
+      ['kx', 'kernelWidth'],
+      ['j', 'og'],
+    ],
     guard: `const int64_t sy = y + padY - ky * dilationY, sx = x + padX - kx * dilationX, oy = sy / strideY, ox = sx / strideX;
         if (sy < 0 || sx < 0 || sy % strideY || sx % strideX || oy >= outHeight || ox >= outWidth) continue;
         const int64_t o = i / cg * og + j;`,
@@ -41,8 +71,17 @@ const bodies: Readonly<Record<Direction, { over: readonly [string, string][]; su
     right: '((o * kernelHeight + ky) * kernelWidth + kx) * cg + i % cg',
   },
   filterGrad: {
-    over: [['o', 'outChannels'], ['ky', 'kernelHeight'], ['kx', 'kernelWidth'], ['c', 'cg']],
-    sum: [['b', 'batch'], ['oy', 'outHeight'], ['ox', 'outWidth']],
+    over: [
+      ['o', 'outChannels'],
+      ['ky', 'kernelHeight'],
+      ['kx', 'kernelWidth'],
+      ['c', 'cg'],
+    ],
+    sum: [
+      ['b', 'batch'],
+      ['oy', 'outHeight'],
+      ['ox', 'outWidth'],
+    ],
     guard: `const int64_t y = oy * strideY + ky * dilationY - padY, x = ox * strideX + kx * dilationX - padX;
         if (y < 0 || y >= height || x < 0 || x >= width) continue;`,
     to: '((o * kernelHeight + ky) * kernelWidth + kx) * cg + c',
@@ -91,7 +130,10 @@ export function lowerDirect(direction: Direction, conv: ConvExtents): Lowered {
 const dotArguments = ['batch', 'rows', 'columns', 'depth', 'leftRow', 'leftDepth', 'rightDepth', 'rightColumn'] as const
 
 /** C = A B in plain loops, for any order of A and B; operands A, B, C. */
-export function lowerDirectDot(dtype: FloatDType, values: Readonly<Record<(typeof dotArguments)[number], number>>): Lowered {
+export function lowerDirectDot(
+  dtype: FloatDType,
+  values: Readonly<Record<(typeof dotArguments)[number], number>>,
+): Lowered {
   const { storage, compute } = numericOf(dtype)
   const name = `pb_direct_dot_${dtype}`
   const text = `

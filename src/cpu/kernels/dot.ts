@@ -72,7 +72,14 @@ function lowerRowsDot(dot: DotExtents): Lowered {
     source = scratch.take(batch * m * k * numeric.storageBytes)
     launches.push(lowerTranspose(dtype, { batch, rows: k, columns: m }, operand(0), source))
   }
-  const parts = partitionRows({ outer: batch, rows: m, columns: n, rowBlock, maxColumns: maxColumns(numeric), panel: numeric.panel })
+  const parts = partitionRows({
+    outer: batch,
+    rows: m,
+    columns: n,
+    rowBlock,
+    maxColumns: maxColumns(numeric),
+    panel: numeric.panel,
+  })
   const numbers = listArguments(rowsArguments, {
     ...matrixGather(m, k),
     ...parts,

@@ -3,7 +3,16 @@
 import type { FloatDType } from '../../tensor/dtype.ts'
 import type { ConvExtents } from './geometry.ts'
 import { blocksPerUnit, isSquareGrouped } from './grouped.ts'
-import { type KernelSource, type Launch, type Lowered, Scratch, ceilDiv, listArguments, operand, printArguments } from './launch.ts'
+import {
+  type KernelSource,
+  type Launch,
+  type Lowered,
+  Scratch,
+  ceilDiv,
+  listArguments,
+  operand,
+  printArguments,
+} from './launch.ts'
 import { numericOf } from './numeric.ts'
 import { lowerSum } from './pack.ts'
 import { blockChannels, printSlab } from './slab.ts'
@@ -45,7 +54,12 @@ static __attribute__((noinline)) void ${name}_${taps}(const float *restrict x, c
         .join(' ')}
       pb_f32x8 v;
       ${range(4)
-        .map((j) => `v = ${value(j)}; ${range(taps).map((t) => `c${t}_${j} = pb_fma_f32x8(v, x${t}, c${t}_${j});`).join(' ')}`)
+        .map(
+          (j) =>
+            `v = ${value(j)}; ${range(taps)
+              .map((t) => `c${t}_${j} = pb_fma_f32x8(v, x${t}, c${t}_${j});`)
+              .join(' ')}`,
+        )
         .join('\n      ')}
     }
   }
@@ -149,7 +163,14 @@ export function lowerGroupedFilterGrad(conv: ConvExtents): Lowered | undefined {
   const result = splits > 1 ? scratch.take(splits * total * 4) : operand(2)
   const numbers = listArguments(filterArguments, {
     ...{ batch, height: conv.height, width: conv.width, channels, outHeight: conv.outHeight, outWidth: conv.outWidth },
-    ...{ strideY: stride[0], strideX: stride[1], kernelHeight, kernelWidth, dilationY: dilation[0], dilationX: dilation[1] },
+    ...{
+      strideY: stride[0],
+      strideX: stride[1],
+      kernelHeight,
+      kernelWidth,
+      dilationY: dilation[0],
+      dilationX: dilation[1],
+    },
     ...{ padY: padding[0][0], padX: padding[1][0], blocks, units },
     ...{ rowsPerSlab, slabColumns, imagesPerSplit, splits, partial: total },
   })

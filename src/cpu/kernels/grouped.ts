@@ -53,7 +53,19 @@ const groupedArguments = [
   ...(['height', 'width', 'channels', 'gridHeight', 'gridWidth', 'strideY', 'strideX'] as const),
   ...(['blocks', 'units', 'runs', 'weightPanel', 'weightOrigin'] as const),
   ...(['outputOrigin', 'imagePitch', 'rowPitch', 'pixelPitch'] as const),
-  ...(['originY', 'originX', 'spanY', 'slabColumns', 'tile', 'variant', 'rowsPerPart', 'unitsPerPart', 'blocksPerSet', 'rowParts', 'unitParts'] as const),
+  ...([
+    'originY',
+    'originX',
+    'spanY',
+    'slabColumns',
+    'tile',
+    'variant',
+    'rowsPerPart',
+    'unitsPerPart',
+    'blocksPerSet',
+    'rowParts',
+    'unitParts',
+  ] as const),
 ] as const
 
 function range(count: number): number[] {
@@ -193,7 +205,7 @@ function findRuns({ taps, stride }: Pass): { readonly run: Run; readonly firsts:
     const firsts = taps.filter((_, index) => index % run === 0)
     const adjacent = taps.every(({ y, x }, index) => {
       const first = firsts[Math.floor(index / run)]
-      return first !== undefined && y === first.y && x === first.x + (index % run)
+      return y === first?.y && x === first.x + (index % run)
     })
     if (taps.length % run === 0 && adjacent) return { run, firsts }
   }
@@ -270,7 +282,12 @@ export function lowerGroupedForward(conv: ConvExtents): Lowered | undefined {
   const pass = { height, width, gridHeight: outHeight, gridWidth: outWidth, stride, taps: forwardTaps(conv) }
   const launch = lowerPass(conv, pass, packed, {
     ...{ weightPanel: depth * blockChannels, weightOrigin: 0 },
-    ...{ outputOrigin: 0, imagePitch: outHeight * outWidth * channels, rowPitch: outWidth * channels, pixelPitch: channels },
+    ...{
+      outputOrigin: 0,
+      imagePitch: outHeight * outWidth * channels,
+      rowPitch: outWidth * channels,
+      pixelPitch: channels,
+    },
   })
   if (launch === undefined) return undefined
   return { launches: [lowerPack(dtype, layout, operand(1), packed), launch], scratchBytes: scratch.bytes }

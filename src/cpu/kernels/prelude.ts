@@ -107,7 +107,7 @@ PB_INLINE uint16_t pb_float_to_half(float x) {
   if (rest > 0x7f800000u) return (uint16_t)(sign | 0x7e00u | (rest >> 13 & 0x1ffu));
   if (rest >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u);
   if (rest < 0x38800000u) return (uint16_t)(sign | (pb_bits_of_float(pb_float_of_bits(rest) + 0.5f) - 0x3f000000u));
-  return (uint16_t)(sign | ((rest + 0xfffu + (rest >> 13 & 1u)) >> 13) - 0x1c000u);
+  return (uint16_t)(sign | (((rest + 0xfffu + (rest >> 13 & 1u)) >> 13) - 0x1c000u));
 #endif
 }
 PB_INLINE float pb_get_f16(const uint16_t *p) { return pb_half_to_float(*p); }
