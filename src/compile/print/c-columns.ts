@@ -112,7 +112,7 @@ export function printColumns({ lines }: Pick<Scope, 'lines'>, unroll: number, bo
   lines.add('at = 0;')
   lines.block(`for (; at + ${step} <= cn; at += ${step})`, () => {
     if (unroll === 1) {
-      lines.add('const int64_t c = at;')
+      lines.add('const int64_t c = at, k = 0; (void)k;')
       body('whole')
     } else {
       lines.add(`#pragma GCC unroll ${unroll}`)
