@@ -36,72 +36,84 @@ async function writeImage(dir: string, split: 'train' | 'val', index: number, { 
 
 type Random = () => number
 type Colour = readonly [number, number, number]
-/** How much of a pixel something covers, 0 to 1, and its colour there. */
-type Paint = (x: number, y: number) => readonly [cover: number, colour: Colour]
-
-/** A background, three specks of any colour, and the shape on top. */
-function drawImage(name: ShapeClass, size: number, random: Random): Uint8Array {
-  const background = backgroundPaint(size, random)
-  const specks = Array.from({ length: 3 }, () => speckPaint(size, random))
-  const shape = shapePaint(name, size, random)
-  const pixels = new Uint8Array(size * size * 3)
-  for (let y = 0; y < size; y++) {
-    for (let x = 0; x < size; x++) {
-      let colour: Colour = background(x, y)[1]
-      for (const paint of [...specks, shape]) colour = blend(colour, ...paint(x + 0.5, y + 0.5))
-      const noise = 24 * (random() - 0.5)
-      colour.forEach((value, channel) => {
-        pixels[(y * size + x) * 3 + channel] = Math.max(0, Math.min(255, Math.round(value + noise)))
-      })
-    }
-  }
-  return pixels
+/** An image in the making: [size, size, 3]. */
+interface Canvas {
+  readonly size: number
+  readonly values: Float32Array
 }
 
-const blend = (below: Colour, cover: number, above: Colour): Colour => [
-  below[0] + cover * (above[0] - below[0]),
-  below[1] + cover * (above[1] - below[1]),
-  below[2] + cover * (above[2] - below[2]),
-]
+/** A background, three specks of any colour, and the shape on top. */
+function drawImage(name: ShapeClass, size: number, random: Random): Uint8ClampedArray {
+  const canvas: Canvas = { size, values: new Float32Array(size * size * 3) }
+  paintStripes(canvas, random)
+  for (let speck = 0; speck < 3; speck++) paintSpeck(canvas, random)
+  paintShape(canvas, name, random)
+  return Uint8ClampedArray.from(canvas.values, (value) => value + 24 * (random() - 0.5))
+}
 
 const between = (random: Random, low: number, high: number): number => low + (high - low) * random()
 const anyColour = (random: Random): Colour => [255 * random(), 255 * random(), 255 * random()]
 
 /** Two colours in slanted stripes. */
-function backgroundPaint(size: number, random: Random): Paint {
+function paintStripes({ size, values }: Canvas, random: Random): void {
   const [one, other] = [anyColour(random), anyColour(random)]
   const angle = between(random, 0, Math.PI)
-  const frequency = between(random, 1, 6) * ((2 * Math.PI) / size)
+  const frequency = (between(random, 1, 6) * 2 * Math.PI) / size
   const phase = between(random, 0, 2 * Math.PI)
-  return (x, y) => {
-    const wave = Math.sin(frequency * (x * Math.cos(angle) + y * Math.sin(angle)) + phase)
-    return [1, blend(one, 0.5 + 0.35 * wave, other)]
+  for (let pixel = 0; pixel < size * size; pixel++) {
+    const along = (pixel % size) * Math.cos(angle) + Math.floor(pixel / size) * Math.sin(angle)
+    mixIn(values, pixel, one, 1)
+    mixIn(values, pixel, other, 0.5 + 0.35 * Math.sin(frequency * along + phase))
   }
 }
 
-function speckPaint(size: number, random: Random): Paint {
+function paintSpeck(canvas: Canvas, random: Random): void {
+  const { size } = canvas
   const colour = anyColour(random)
-  const [left, top, radius] = [between(random, 0, size), between(random, 0, size), between(random, 0.03, 0.08) * size]
-  return (x, y) => [edge(radius - Math.hypot(x - left, y - top)), colour]
+  const [x, y, radius] = [between(random, 0, size), between(random, 0, size), between(random, 0.03, 0.08) * size]
+  paintOutlined(canvas, [x, y], radius, colour, (u, v) => radius - Math.hypot(u, v))
 }
 
 /** A circle or a turned square of random brightness, where evaluation's central crop shows it whole. */
-function shapePaint(name: ShapeClass, size: number, random: Random): Paint {
+function paintShape(canvas: Canvas, name: ShapeClass, random: Random): void {
+  const { size } = canvas
   const radius = between(random, 0.15, 0.24) * size
-  const [left, top] = [between(random, 0.4, 0.6) * size, between(random, 0.4, 0.6) * size]
+  const centre = [between(random, 0.4, 0.6) * size, between(random, 0.4, 0.6) * size] as const
   const turn = between(random, 0, Math.PI / 2)
   const [strong, weak] = [between(random, 170, 255), between(random, 0, 60)]
   const colour: Colour = name.startsWith('red') ? [strong, weak, weak] : [weak, weak, strong]
-  const inside = (x: number, y: number): number => {
-    if (name.endsWith('circle')) return radius - Math.hypot(x, y)
-    const [u, v] = [x * Math.cos(turn) + y * Math.sin(turn), y * Math.cos(turn) - x * Math.sin(turn)]
-    return 0.886 * radius - Math.max(Math.abs(u), Math.abs(v)) // the circle's area
-  }
-  return (x, y) => [edge(inside(x - left, y - top)), colour]
+  const circle = (u: number, v: number): number => radius - Math.hypot(u, v)
+  const [cos, sin, side] = [Math.cos(turn), Math.sin(turn), 0.886 * radius] // half of it; the circle's area
+  const square = (u: number, v: number): number =>
+    side - Math.max(Math.abs(u * cos + v * sin), Math.abs(v * cos - u * sin))
+  paintOutlined(canvas, centre, 1.5 * radius, colour, name.endsWith('circle') ? circle : square)
 }
 
-/** Coverage of a pixel at a signed distance from an outline. */
-const edge = (distance: number): number => Math.max(0, Math.min(1, distance + 0.5))
+/** Paints what `inside` says is within an outline: the signed distance from it, of points relative to the centre. */
+function paintOutlined(
+  { size, values }: Canvas,
+  [x, y]: readonly [number, number],
+  reach: number,
+  colour: Colour,
+  inside: (u: number, v: number) => number,
+): void {
+  const first = (centre: number): number => Math.max(0, Math.floor(centre - reach - 1))
+  const last = (centre: number): number => Math.min(size - 1, Math.ceil(centre + reach + 1))
+  for (let row = first(y); row <= last(y); row++) {
+    for (let column = first(x); column <= last(x); column++) {
+      const cover = Math.max(0, Math.min(1, inside(column + 0.5 - x, row + 0.5 - y) + 0.5))
+      if (cover > 0) mixIn(values, row * size + column, colour, cover)
+    }
+  }
+}
+
+/** Covers a part of a pixel with a colour. */
+function mixIn(values: Float32Array, pixel: number, colour: Colour, cover: number): void {
+  for (let channel = 0; channel < 3; channel++) {
+    const below = values[pixel * 3 + channel] ?? 0
+    values[pixel * 3 + channel] = below + cover * ((colour[channel] ?? 0) - below)
+  }
+}
 
 /** Numbers from 0 to 1 that depend on the seed and the image's index alone (mulberry32). */
 function generator(seed: number, index: number): Random {

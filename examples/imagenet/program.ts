@@ -2,7 +2,7 @@
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { PullbackError, defaultDevice, device, setDefaultDevice, tree } from 'pullback'
-import type { Device, Tree , nn, train} from 'pullback'
+import type { Device, nn, train } from 'pullback'
 
 /** A family of models to choose from by name. */
 export type Architectures = Readonly<Record<string, (options?: nn.ArchitectureOptions) => nn.ResNet>>

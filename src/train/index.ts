@@ -62,6 +62,8 @@ export {
 export {
   type ProgressReporter,
   type ProgressStream,
+  type RecordData,
+  type RecordStep,
   type RunLog,
   openRunLog,
   progressReporter,
