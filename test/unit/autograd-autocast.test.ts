@@ -274,7 +274,7 @@ describe('with other transformations', () => {
   })
 
   test('refuses promises and unknown dtypes', () => {
-    expect(() => autocast((async () => x), f16)()).toThrow(/got a Promise/)
+    expect(() => autocast(async () => x, f16)()).toThrow(/got a Promise/)
     expect(() => autocast(model, { compute: 'f8' as never })).toThrow(/expected compute 'f16' or 'bf16', got 'f8'/)
   })
 })

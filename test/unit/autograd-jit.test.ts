@@ -179,9 +179,7 @@ describe('captured tensors', () => {
 describe('mistakes', () => {
   test('a Promise, a value read, a value kept, a leaf that is neither tensor nor static', () => {
     const x = tensor([1])
-    expect(failure(() => jit((async () => x))())).toMatch(
-      /^trace: \[jit\(anonymous function\)\].*got a Promise/,
-    )
+    expect(failure(() => jit(async () => x)())).toMatch(/^trace: \[jit\(anonymous function\)\].*got a Promise/)
     expect(failure(() => jit((y: Tensor) => mul(y, Number(y)))(x))).toMatch(/^trace: /)
     let kept: Tensor | undefined
     jit((y: Tensor) => (kept = add(y, 1)), { label: 'step' })(x)
