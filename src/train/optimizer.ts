@@ -54,7 +54,7 @@ export function sgd(options: SgdOptions = {}): Optimizer<SgdState> {
   return {
     init: (params) => (momentum === 0 ? {} : { momentum: zerosOf(params) }),
     update(params, gradients, state, learningRate) {
-      const step = (p: Tensor, direction: Tensor): Tensor => sub(p, mul(direction, learningRate))
+      const step = (p: Tensor, direction: Tensor): Tensor => sub(p, mul(direction, cast(learningRate, p.dtype)))
       if (state.momentum === undefined)
         return [mapTensors(params, (p, path, g = p) => step(p, decayed(path, p, g)), gradients), state]
       const [next, velocity] = mapToPair(
@@ -103,7 +103,7 @@ export function rmsprop(options: RmspropOptions = {}): Optimizer<RmspropState> {
         squares,
         state.momentum,
       )
-      const next = mapTensors(params, (p, _path, v = p) => sub(p, mul(v, learningRate)), velocity)
+      const next = mapTensors(params, (p, _path, v = p) => sub(p, mul(v, cast(learningRate, p.dtype))), velocity)
       return [next, { square: squares, momentum: velocity }]
     },
   }
