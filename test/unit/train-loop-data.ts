@@ -1,5 +1,6 @@
 // A source of a few tiny images in memory, drawn anew for each epoch, and a model that learns them: for tests of the loop.
-import { nn, setDefaultDevice, train } from 'pullback'
+import type { train } from 'pullback'
+import { nn, setDefaultDevice } from 'pullback'
 import { referenceDevice } from '../../src/tensor/reference/device.ts'
 
 export const size = 4

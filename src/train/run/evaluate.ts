@@ -22,6 +22,7 @@ export interface Evaluation extends RowMeans {
   readonly rates: Rates
 }
 
+/** What an evaluation needs. */
 export interface EvaluateOptions {
   /** At most so many batches (--prof). */
   readonly limit?: number

@@ -28,12 +28,14 @@ export interface DataSource {
   readonly broken: number
 }
 
+/** What every source of batches needs. */
 export interface SourceOptions {
   readonly size: number
   readonly batchSize: number
   readonly seed: number
 }
 
+/** Batches from an image folder. */
 export interface FolderSourceOptions extends SourceOptions {
   readonly dir: string
   /** The splits that will be used; the others need not be there. */

@@ -17,6 +17,7 @@ export interface Run<P extends TensorTree = TensorTree, S extends TensorTree = T
   readonly seed: number
 }
 
+/** What a run starts from. */
 export interface StartOptions {
   readonly optimizer: Optimizer
   readonly lossScale: LossScale

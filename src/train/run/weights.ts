@@ -118,6 +118,6 @@ function checkShape({ path: file, weights }: PretrainedWeights, path: string, sh
   if (weight === undefined || sameShape(weight.shape, shape)) return
   throw new PullbackError(
     'file',
-    `[weights] ${file}: tensor '${path}': expected ${showShape(shape)} in this model, got ${showShape(weight.shape)} (filters as [out, h, w, in]). Are --arch and --num_classes right?`,
+    `[weights] ${file}: tensor '${path}': expected ${showShape(shape)} in this model, got ${showShape(weight.shape)}${shape.length === 4 ? ' (filters as [out, h, w, in])' : ''}. Are --arch and --num_classes right?`,
   )
 }
