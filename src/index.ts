@@ -7,9 +7,9 @@ import { PullbackError } from './tensor/errors.ts'
 import { referenceDevice } from './tensor/reference/device.ts'
 
 export * from './autograd/index.ts'
-export type { Device, DeviceMemory, Executable, OptimizeLevel } from './tensor/device.ts'
+export type { CompileOptions, Device, DeviceMemory, Executable, OptimizeLevel, Storage } from './tensor/device.ts'
 export { defaultDevice, setDefaultDevice } from './tensor/dispatch.ts'
-export { type DType, type FloatDType, type StorageArray, dtypes } from './tensor/dtype.ts'
+export { type DType, type FloatDType, type StorageArray, type StorageArrays, dtypes } from './tensor/dtype.ts'
 export {
   DTypeError,
   DisposedError,
@@ -23,9 +23,31 @@ export {
 export { type LiveTensor, memory, scope } from './tensor/lifetime.ts'
 export * from './tensor/ops/index.ts'
 export { pipe } from './tensor/pipe.ts'
-export { type Program, showProgram } from './tensor/program.ts'
+export type {
+  CallRule,
+  Comparison,
+  ConvParams,
+  DotParams,
+  FlatFunction,
+  None,
+  Padding,
+  Pair,
+  PoolParams,
+  PrimitiveName,
+  PrimitiveParams,
+} from './tensor/primitives.ts'
+export {
+  type Atom,
+  type Equation,
+  type EquationOf,
+  type Literal,
+  type Program,
+  type TensorType,
+  type Var,
+  showProgram,
+} from './tensor/program.ts'
 export type { Shape } from './tensor/shape.ts'
-export { type DataArray, Tensor } from './tensor/tensor.ts'
+export { type DataArray, type Payload, Tensor, type TraceScope } from './tensor/tensor.ts'
 export { type MapTree, type Tree, mapTree } from './tensor/tree.ts'
 /** Data, files, precision, optimizers, steps and the loop. */
 export * as train from './train/index.ts'

@@ -10,6 +10,7 @@ import type { Tensor } from '../tensor/tensor.ts'
 import { labelOf, partition } from './partition.ts'
 import { jvp, vjp } from './vjp.ts'
 
+/** How `checkGrads` compares. */
 export interface CheckGradsOptions {
   /** 1 checks the gradient, 2 also the gradient of the gradient. 1 by default. */
   readonly order?: 1 | 2

@@ -16,12 +16,14 @@ export type Gradients<A extends readonly unknown[], N extends ArgNums> = N exten
   ? { -readonly [K in keyof N]: A[N[K] & keyof A] }
   : A[N & keyof A]
 
+/** Options of `grad` for a function that gives the loss alone. */
 export interface GradOptions<N extends ArgNums> {
   /** The positions of the arguments to differentiate; 0 by default. */
   readonly argnums?: N
   readonly hasAux?: false
 }
 
+/** Options of `grad` for a function that gives [loss, aux]. */
 export interface GradAuxOptions<N extends ArgNums> {
   readonly argnums?: N
   /** The function gives [loss, aux]; aux is handed through and not differentiated. */

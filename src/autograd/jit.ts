@@ -10,6 +10,7 @@ import { type Partition, labelOf, partition } from './partition.ts'
 import { baseInterpreter, currentRewriter } from './rewriter.ts'
 import { type TracedTree, traceTree } from './trace.ts'
 
+/** How `jit` compiles. */
 export interface JitOptions {
   /** Positions of arguments whose tensors are given up at each call: their memory is used for the results. */
   readonly donate?: readonly number[]

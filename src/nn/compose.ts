@@ -18,9 +18,11 @@ import {
   within,
 } from './layer.ts'
 
-type AnyLayer = Layer
+/** A layer of any parameters and state. */
+export type AnyLayer = Layer
 
-type NamedLayers = Readonly<Record<string, AnyLayer>>
+/** Layers by name, in order. */
+export type NamedLayers = Readonly<Record<string, AnyLayer>>
 
 /** The parameters of a record of layers: those without any are left out. */
 export type ParamsOfEach<C> = C extends readonly unknown[]
@@ -130,6 +132,7 @@ export function identity(): Layer<Nothing, Nothing> {
   return pure((x) => x)
 }
 
+/** How a residual layer joins its branches. */
 export interface ResidualOptions<N extends string> {
   /** The name of the shortcut's parameters, which lie beside the body's own; `downsample` unless said otherwise. */
   readonly name?: N

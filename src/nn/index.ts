@@ -1,6 +1,15 @@
 // The layers, losses and models in one place.
 export { functions as activations, gelu, leakyRelu, relu, sigmoid, silu, tanh } from './activations.ts'
-export { type ParamsOfEach, type ResidualOptions, type StateOfEach, identity, residual, serial } from './compose.ts'
+export {
+  type AnyLayer,
+  type NamedLayers,
+  type ParamsOfEach,
+  type ResidualOptions,
+  type StateOfEach,
+  identity,
+  residual,
+  serial,
+} from './compose.ts'
 export {
   type Conv2dOptions,
   type Conv2dParams,

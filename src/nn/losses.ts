@@ -24,6 +24,7 @@ import { sameShape, showShape } from '../tensor/shape.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import { type Tree, leavesOf } from '../tensor/tree.ts'
 
+/** How the cross-entropy is averaged. */
 export interface CrossEntropyOptions {
   /** How much of each target goes to all classes evenly (Szegedy et al., 2015): 0 unless said otherwise. */
   readonly labelSmoothing?: number

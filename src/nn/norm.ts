@@ -14,6 +14,7 @@ export type BatchNormParams = { readonly weight: Tensor; readonly bias: Tensor }
 /** The running mean and (unbiased) variance, both [channels] and f32. */
 export type BatchNormState = { readonly running_mean: Tensor; readonly running_var: Tensor }
 
+/** How a batch norm computes and starts. */
 export interface BatchNormOptions {
   /** How much of the running statistics each batch replaces, PyTorch's sense: 0.1 unless said otherwise. */
   readonly momentum?: number

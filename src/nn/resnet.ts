@@ -139,10 +139,15 @@ export const resNet50 = (options: ArchitectureOptions = {}): ResNet =>
 
 /** The named architectures, by the names of the command line. */
 export const architectures = {
+  /** SE-ResNeXt101-32x4d. */
   'se-resnext101-32x4d': seResNeXt101_32x4d,
+  /** SE-ResNeXt50-32x4d. */
   'se-resnext50-32x4d': seResNeXt50_32x4d,
+  /** SE-ResNeXt26-32x4d. */
   'se-resnext26-32x4d': seResNeXt26_32x4d,
+  /** ResNeXt101-32x4d. */
   'resnext101-32x4d': resNeXt101_32x4d,
+  /** ResNet-50. */
   resnet50: resNet50,
 } as const satisfies Readonly<Record<string, (options?: ArchitectureOptions) => ResNet>>
 

@@ -12,6 +12,7 @@ export interface Storage {
 /** How much a device may change a program before it runs it. 'none' keeps one step per equation and rounds at each. */
 export type OptimizeLevel = 'none' | 'simplify' | 'fuse'
 
+/** How a device is to prepare a program. */
 export interface CompileOptions {
   readonly optimize: OptimizeLevel
   /** Indices of inputs whose storage is given up to the executable at each run. */
@@ -30,6 +31,7 @@ export interface Executable {
   run(inputs: readonly Storage[]): readonly Storage[]
   /** The plan as stable text: steps with bytes and flops, arena, inputs and outputs. */
   toString(): string
+  /** Frees what the executable owns once everything enqueued has run. */
   release(): void
 }
 
@@ -43,6 +45,7 @@ export interface DeviceMemory {
   readonly cached: number
 }
 
+/** A place where tensors live and programs run. */
 export interface Device {
   /** `cpu`, `cuda:0`, `reference`. */
   readonly name: string
@@ -56,9 +59,12 @@ export interface Device {
   readSync(storage: Storage): StorageArray
   /** Gives storage back once everything enqueued that uses it has run. */
   release(storage: Storage): void
+  /** Makes a program ready to run. */
   compile(program: Program, options: CompileOptions): Executable
   /** Resolves when everything enqueued so far has run. */
   synchronize(): Promise<void>
+  /** Bytes in use, at the peak, and kept for reuse. */
   memory(): DeviceMemory
+  /** Waits for what was enqueued and frees everything; later use throws. */
   close(): Promise<void>
 }

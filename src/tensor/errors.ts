@@ -1,5 +1,6 @@
 // The error classes of the whole library: each carries a stable `code`, so that callers match on codes and not on sentences.
 
+/** What went wrong, as a word that is stable across releases. */
 export type ErrorCode =
   | 'shape'
   | 'dtype'

@@ -69,6 +69,7 @@ export interface LiveTensor {
   readonly made: string | undefined
 }
 
+/** Which tensors hold device memory. */
 export const memory = {
   /** The live tensors that own device memory, largest first. */
   report(): readonly LiveTensor[] {

@@ -31,6 +31,7 @@ export interface DotParams {
   readonly contract: readonly [readonly number[], readonly number[]]
 }
 
+/** How `compare` compares. */
 export type Comparison = 'eq' | 'ne' | 'lt' | 'le' | 'gt' | 'ge'
 
 /** What a `call` stands for: a region that is computed again in the backward pass, or a function with its own vjp. */
@@ -47,7 +48,8 @@ export type CallRule =
 /** A function of flat lists of tensors; the element type is opaque here to keep this file below tensor.ts. */
 export type FlatFunction = (values: readonly never[]) => readonly unknown[]
 
-type None = Readonly<Record<string, never>>
+/** No parameters. */
+export type None = Readonly<Record<string, never>>
 
 /** The parameters of each primitive, by name. */
 export interface PrimitiveParams {
@@ -125,6 +127,7 @@ export interface PrimitiveParams {
   call: { readonly program: Program; readonly rule: CallRule }
 }
 
+/** The name of a primitive. */
 export type PrimitiveName = keyof PrimitiveParams
 
 /** Primitives of one operand that keep its shape. */

@@ -25,6 +25,7 @@ export interface Literal {
   readonly value: number
 }
 
+/** What an equation reads. */
 export type Atom = Var | Literal
 
 /** One application of a primitive. `region` marks equations that `checkpoint` repeats, which CSE must not merge with others. */

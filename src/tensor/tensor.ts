@@ -92,6 +92,7 @@ export class Tensor {
     this.retire('disposed', new Error('disposed'))
   }
 
+  /** What `using` calls: `dispose()`. */
   [Symbol.dispose](): void {
     this.dispose()
   }

@@ -18,6 +18,7 @@ export function allFinite(tree: TensorTree): Tensor {
   return first === undefined ? cast(scalar(1, 'i32'), 'bool') : rest.reduce((a, b) => logicalAnd(a, b), first)
 }
 
+/** How the batch was prepared in the step that failed. */
 export interface DiagnosisOptions extends Pick<Mode, 'key'> {
   /** Whether batch norms use the batch's statistics; true unless said otherwise. */
   readonly training?: boolean

@@ -35,6 +35,7 @@ export { type TrainBatch, type TrainMetrics, type TrainStep, type TrainStepOptio
 export {
   type Batch,
   type BatchStream,
+  type BrokenImages,
   type FolderBatchesOptions,
   type ImageFolder,
   type Split,
@@ -48,10 +49,13 @@ export {
 } from './data/index.ts'
 export {
   type CheckpointOptions,
+  type FileDType,
   type FileTensor,
   type NamedTensor,
   type Safetensors,
   type SqueezeWidth,
+  type Weight,
+  type WeightNaming,
   checkpointNames,
   latestCheckpoint,
   readSafetensors,
@@ -60,10 +64,14 @@ export {
   writeSafetensors,
 } from './files/index.ts'
 export {
+  type Progress,
+  type ProgressOptions,
   type ProgressReporter,
   type ProgressStream,
   type RecordData,
   type RecordStep,
+  type RecordValue,
+  type Rates,
   type RunLog,
   openRunLog,
   progressReporter,
@@ -96,3 +104,7 @@ export {
   readWeights,
   reportSentences,
 } from './run/weights.ts'
+export type { Box, Cut, Extent } from './data/crop.ts'
+export type { DecodeImage } from './data/decode.ts'
+export type { SyntheticOptions } from './data/synthetic.ts'
+export type { RowMeans } from './run/batch.ts'

@@ -60,6 +60,7 @@ export interface FitOptions<P extends TensorTree, S extends TensorTree> extends 
 /** Why a run came to its end. */
 export type Ending = 'completed' | 'stopped early' | 'interrupted'
 
+/** How a run ended. */
 export interface FitResult<P extends TensorTree, S extends TensorTree> {
   readonly ending: Ending
   readonly run: Run<P, S>

@@ -25,6 +25,7 @@ export type LossScale = {
   readonly goodSteps: Tensor
 }
 
+/** How a dynamic loss scale moves. */
 export interface DynamicOptions {
   /** The first scale: 65536 unless said otherwise. */
   readonly init?: number

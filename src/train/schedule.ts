@@ -4,6 +4,7 @@ import { ValueError } from '../tensor/errors.ts'
 /** The learning rate of an epoch, counted from 0. */
 export type Schedule = (epoch: number) => number
 
+/** What every schedule takes. */
 export interface ScheduleOptions {
   /** The rate after the warm-up. */
   readonly learningRate: number
@@ -11,6 +12,7 @@ export interface ScheduleOptions {
   readonly warmup?: number
 }
 
+/** A schedule that ends at a given rate. */
 export interface DecayingOptions extends ScheduleOptions {
   /** The length of the whole run, warm-up included. */
   readonly epochs: number
@@ -34,6 +36,7 @@ export function linearSchedule(options: DecayingOptions): Schedule {
   return falling('linear', options, (part) => endLearningRate + (1 - part) * (learningRate - endLearningRate))
 }
 
+/** A schedule that falls in steps. */
 export interface StepOptions extends ScheduleOptions {
   /** The epochs from which the rate is multiplied by `decay` once more; 30, 60, 80 unless said otherwise. */
   readonly steps?: readonly number[]

@@ -25,6 +25,7 @@ export type TrainState<P extends TensorTree = TensorTree, S extends TensorTree =
   readonly key: Tensor
 }
 
+/** What a run starts with. */
 export interface TrainStateOptions {
   readonly optimizer: Optimizer
   /** Where the run's randomness starts: an integer of up to 53 bits. */

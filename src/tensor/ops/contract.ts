@@ -75,6 +75,7 @@ export function conv2d(x: Tensor, filter: Tensor, options: ConvOptions = {}): Te
   })
 }
 
+/** How a pooling window moves; the stride is the window unless said otherwise. */
 export interface PoolOptions {
   readonly stride?: number | Pair
   readonly padding?: number | Pair | Padding

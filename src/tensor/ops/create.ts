@@ -12,6 +12,7 @@ import { Tensor, storageOf } from '../tensor.ts'
 /** Numbers, nested as the tensor's axes are. */
 export type NestedNumbers = number | boolean | readonly NestedNumbers[]
 
+/** Shape, element type and place of a new tensor. */
 export interface TensorOptions {
   /** The shape; by default that of the nesting, or one axis for a typed array. */
   readonly shape?: Shape

@@ -26,7 +26,7 @@ export function oneHot(classes: Tensor, count: number, dtype: DType = 'f32'): Te
   return cast(equal(broadcastTo(expandDims(classes, -1), shape), iota(shape, shape.length - 1, 'i32')), dtype)
 }
 
-/** The elements of x [.., k] at the i32 `classes` [..]: one number a row. */
+/** The elements of x, `[.., k]`, at the i32 `classes`, `[..]`: one number a row. */
 export function pick(x: Tensor, classes: Tensor): Tensor {
   const last = x.shape.length - 1
   const hot = oneHot(classes, x.shape[last] ?? 0, x.dtype)

@@ -13,6 +13,7 @@ import { drawWords, shuffledOrder } from './draws.ts'
 import type { ImageFolder } from './folder.ts'
 import { limiter, prefetched } from './prefetch.ts'
 
+/** How batches are read from a folder. */
 export interface FolderBatchesOptions {
   readonly folder: ImageFolder
   /** Pixels of an image's side. */
@@ -28,6 +29,7 @@ export interface FolderBatchesOptions {
   readonly broken?: BrokenImages
 }
 
+/** The same, with what makes training batches random. */
 export interface TrainBatchesOptions extends FolderBatchesOptions {
   readonly seed: number
   readonly epoch: number

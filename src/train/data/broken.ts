@@ -3,6 +3,7 @@
 /** The unreadable images seen so far; one record serves all epochs of a run. */
 export interface BrokenImages {
   readonly count: number
+  /** Whether the image was recorded. */
   has(path: string): boolean
   /** Records an image; the callback hears of each path once. */
   add(path: string, error: Error): void

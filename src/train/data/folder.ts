@@ -5,6 +5,7 @@ import { readdir, stat } from 'node:fs/promises'
 import { extname, join } from 'node:path'
 import { PullbackError } from '../../tensor/errors.ts'
 
+/** The two halves of a data set. */
 export type Split = 'train' | 'val'
 
 /** The images of one split: `paths[i]` has the class `classes[labels[i]]`. */

@@ -5,6 +5,7 @@ import type { Batch, BatchStream } from './batch.ts'
 import { checkWhole } from './batches.ts'
 import { below, drawWords } from './draws.ts'
 
+/** How synthetic batches are made. */
 export interface SyntheticOptions {
   readonly size: number
   readonly batchSize: number

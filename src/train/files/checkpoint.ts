@@ -18,6 +18,7 @@ export const checkpointNames = {
 
 const epochPattern = /^checkpoint_(\d{4,})\.safetensors$/
 
+/** Which files a checkpoint is written to. */
 export interface CheckpointOptions {
   /** The epoch the checkpoint ends, counted from 0. */
   readonly epoch: number

@@ -24,6 +24,7 @@ export interface FileTensor {
   readonly data: Uint8Array
 }
 
+/** What a safetensors file holds. */
 export interface Safetensors {
   readonly tensors: ReadonlyMap<string, FileTensor>
   readonly metadata: ReadonlyMap<string, string>

@@ -13,6 +13,7 @@ export type RecordValue =
   | undefined
   | readonly RecordValue[]
   | { readonly [key: string]: RecordValue }
+/** The values of one record, by metric name. */
 export type RecordData = Readonly<Record<string, RecordValue>>
 
 /** Where in the run: `PARAMETER` for its settings, [epoch, iteration], [epoch], or [] for the whole run. */

@@ -8,9 +8,11 @@ import type { Progress } from './format.ts'
 export interface ProgressStream {
   readonly isTTY?: boolean
   readonly columns?: number
+  /** Writes text to the terminal or pipe. */
   write(text: string): unknown
 }
 
+/** How often a pipe hears of progress. */
 export interface ProgressOptions {
   /** In a pipe a line is written every so many steps, and for the last one (--print-freq). */
   readonly every: number
@@ -18,6 +20,7 @@ export interface ProgressOptions {
   readonly now?: () => number
 }
 
+/** Shows how a run is going. */
 export interface ProgressReporter {
   /** Shows the state; on a terminal at most ten times a second, the last step always. */
   update(progress: Progress): void
