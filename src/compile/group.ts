@@ -1,5 +1,6 @@
 // Fusion: sinks over the same loops that share what they read become one kernel. The list of items is always in an
 // order that can be executed; a sink joins a kernel only if the kernel may stay where it is, or move to the sink.
+import { bytesOf } from '../tensor/dtype.ts'
 import type { Equation, Program, Var } from '../tensor/program.ts'
 import { type Shape, sameShape, sizeOf } from '../tensor/shape.ts'
 import { ExpressionBuilder, type Load } from './expression.ts'
@@ -29,9 +30,10 @@ export type Item = Group | LibraryItem
 
 const maxLoads = 16
 const maxSinks = 8
-const candidatesKept = 24
-/** A sink joins no kernel further back than this: what it makes would only be kept for longer. */
+/** A sink joins no kernel further back than this, or what it makes would be kept for longer; unless that costs nothing. */
 const furthest = 48
+/** Results of up to this many bytes may be kept for long. */
+const negligible = 4096
 
 /** The program as an ordered list of kernels-to-be and library calls. With `fuse` false every sink is its own kernel. */
 export function group(program: Program, values: Values, fuse: boolean): readonly Item[] {
@@ -43,7 +45,8 @@ class Grouping {
   readonly #fuse: boolean
   readonly #items: (Item | undefined)[] = []
   readonly #makers = new Map<Var, Item>()
-  readonly #byDomain = new Map<string, Group[]>()
+  /** The kernels that read or make a value. */
+  readonly #touching = new Map<Var, Set<Group>>()
 
   constructor(values: Values, fuse: boolean) {
     this.#values = values
@@ -69,13 +72,8 @@ class Grouping {
 
   #sink(sink: Sink): void {
     const loads = loadsOf(sink, this.#values)
-    const key = sink.domain.join('x')
-    const candidates = this.#byDomain.get(key) ?? []
-    this.#byDomain.set(key, candidates)
     const part = !sink.whole && sink.reduce === undefined // a part of a pad or concatenation stays where it is, in order
-    const host =
-      this.#fuse && !part ? candidates.findLast((candidate) => this.#tryJoin(candidate, sink, loads)) : undefined
-    if (host !== undefined) return
+    if (this.#fuse && !part && this.#candidates(sink, loads).some((host) => this.#tryJoin(host, sink, loads))) return
     const made: Group = {
       kind: 'group',
       sinks: [sink],
@@ -86,34 +84,48 @@ class Grouping {
     }
     this.#items.push(made)
     this.#finish(made, sink, loads)
-    if (part) return
-    candidates.push(made)
-    if (candidates.length > candidatesKept) candidates.shift()
+    if (!part) this.#touch(made, [sink.value, ...loads.map((load) => load.storage)])
+  }
+
+  /** The kernels that touch a full-size value the sink reads, the latest first. */
+  #candidates(sink: Sink, loads: readonly Load[]): readonly Group[] {
+    const found = new Set<Group>()
+    for (const { storage } of loads)
+      if (isFullSize(storage, sink)) for (const host of this.#touching.get(storage) ?? []) found.add(host)
+    return [...found].sort((a, b) => b.position - a.position)
+  }
+
+  #touch(host: Group, values: readonly Var[]): void {
+    for (const value of values) this.#touching.set(value, (this.#touching.get(value) ?? new Set()).add(host))
   }
 
   #tryJoin(host: Group, sink: Sink, loads: readonly Load[]): boolean {
-    if (host.sinks.length >= maxSinks || this.#items.length - host.position > furthest || !compatible(host, sink))
-      return false
+    if (host.sinks.length >= maxSinks || !compatible(host, sink)) return false
     const inLoop = new Map(host.sinks.flatMap((other) => (other.whole ? [[other.value, other] as const] : [])))
     const made = new Set(host.sinks.map((other) => other.value))
     const direct = loads.filter((load) => made.has(load.storage))
     if (direct.some((load) => !sameAccess(load, inLoop.get(load.storage)))) return false
     const outside = loads.filter((load) => !made.has(load.storage))
     const shared = outside.filter(
-      (load) =>
-        2 * sizeOf(load.storage.type.shape) >= sizeOf(sink.domain) &&
-        host.loads.some((other) => equalLoad(other, load)),
+      (load) => isFullSize(load.storage, sink) && host.loads.some((other) => equalLoad(other, load)),
     )
     if (direct.length === 0 && shared.length === 0) return false
     const fresh = outside.filter((load) => !host.loads.some((other) => equalLoad(other, load)))
     if (host.loads.length + fresh.length > maxLoads) return false
     const ready = outside.every((load) => (this.#makers.get(load.storage)?.position ?? -1) < host.position)
-    if (!ready && host.consumedAt !== Number.POSITIVE_INFINITY) return false
+    const far = this.#items.length - host.position > furthest
+    if (ready ? far && !this.#mayBeEarly(sink) : far || host.consumedAt !== Number.POSITIVE_INFINITY) return false
     if (!ready) this.#moveToEnd(host)
     host.sinks = [...host.sinks, sink]
     host.loads = [...host.loads, ...fresh]
     this.#finish(host, sink, outside)
+    this.#touch(host, [sink.value, ...fresh.map((load) => load.storage)])
     return true
+  }
+
+  /** Whether making the sink's value long before it is needed costs no memory worth mentioning. */
+  #mayBeEarly({ value }: Sink): boolean {
+    return this.#values.isOutput(value) || sizeOf(value.type.shape) * bytesOf(value.type.dtype) <= negligible
   }
 
   #moveToEnd(host: Group): void {
@@ -143,6 +155,11 @@ export function loadsOf(sink: Sink, values: Values, inline: ReadonlySet<Var> = n
 /** A whole sink computes its own value instead of loading it. */
 export function ownValue(sink: Sink, inline: ReadonlySet<Var>): ReadonlySet<Var> {
   return sink.whole ? new Set([...inline, sink.value]) : inline
+}
+
+/** Whether a value has about as many elements as the sink's loops have points. */
+function isFullSize(v: Var, sink: Sink): boolean {
+  return 2 * sizeOf(v.type.shape) >= sizeOf(sink.domain)
 }
 
 function compatible(host: Group, sink: Sink): boolean {
