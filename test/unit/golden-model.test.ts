@@ -1,12 +1,10 @@
 // The small SE-ResNeXt against PyTorch, both squeeze widths: logits, every gradient, weights and running statistics
 // after five steps, in f32; and one pass in mixed precision.
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { beforeAll, describe, expect, test } from 'vitest'
 import { jit, valueAndGrad } from '../../src/autograd/index.ts'
 import { softmaxCrossEntropy } from '../../src/nn/index.ts'
-import type { Device } from '../../src/tensor/device.ts'
 import { setDefaultDevice } from '../../src/tensor/dispatch.ts'
 import { tensor } from '../../src/tensor/ops/index.ts'
-import { referenceDevice } from '../../src/tensor/reference/device.ts'
 import {
   type Precision,
   fixed,
@@ -18,6 +16,7 @@ import {
   unscale,
   withPrecision,
 } from '../../src/train/index.ts'
+import { testDevices } from '../support/devices.ts'
 import { type GoldenModel, distance, distances, found, goldenModel, named } from '../support/golden-model.ts'
 
 /** The issue's bound for f32. */
@@ -40,14 +39,6 @@ const halfBounds = {
   gradient: 2 * Math.sqrt(21 * 0.8 * accumulated),
 } as const
 
-let before: Device | undefined
-beforeAll(() => {
-  before = setDefaultDevice(referenceDevice())
-})
-afterAll(() => {
-  if (before !== undefined) setDefaultDevice(before)
-})
-
 /** Logits and gradients of the smoothed loss, with a loss scale where the precision needs one. */
 function firstPass({ model, initial, images, targets, document }: GoldenModel, precision: Precision) {
   const { params, state } = initial()
@@ -66,9 +57,17 @@ function firstPass({ model, initial, images, targets, document }: GoldenModel, p
   return pass(params, images(), targets())
 }
 
-describe.each(['paper', 'nvidia'] as const)('the small SE-ResNeXt, squeeze %s', (variant) => {
+/** Both variants on the compiled device; one is enough for the reference, which takes 20 seconds for five steps. */
+const runs = testDevices().flatMap(([on, device], index, all) =>
+  (['paper', 'nvidia'] as const)
+    .filter((variant) => index === all.length - 1 || variant === 'nvidia')
+    .map((variant) => ({ on, device, variant })),
+)
+
+describe.each(runs)('the small SE-ResNeXt on $on, squeeze $variant', ({ on, device, variant }) => {
   let golden: GoldenModel
   beforeAll(async () => {
+    setDefaultDevice(device)
     golden = await goldenModel(variant)
   })
 
@@ -79,7 +78,7 @@ describe.each(['paper', 'nvidia'] as const)('the small SE-ResNeXt, squeeze %s', 
     const actual = await named({ 'logits.training': logits, 'logits.evaluation': evaluated, gradient: gradients })
     const wanted = [...golden.expected.keys()].filter((name) => /^(logits|gradient)\./.test(name))
     expect([...actual.keys()].sort()).toEqual(wanted.sort())
-    for (const { name, error } of distances(`${variant}, f32`, actual, (name) => found(golden.expected, name)))
+    for (const { name, error } of distances(`${on}, ${variant}, f32`, actual, (name) => found(golden.expected, name)))
       expect(error, name).toBeLessThan(bound)
   }, 60_000)
 
@@ -96,19 +95,21 @@ describe.each(['paper', 'nvidia'] as const)('the small SE-ResNeXt, squeeze %s', 
       losses.push((await metrics.loss.item()) / (await metrics.count.item()))
       if (i > 0) continue
       const statistics = await named(state.state, 'after1.')
-      for (const { name, error } of distances(`${variant}, first step`, statistics, (name) => found(expected, name)))
+      for (const { name, error } of distances(`${on}, ${variant}, first step`, statistics, (name) =>
+        found(expected, name),
+      ))
         expect(error, name).toBeLessThan(bound)
     }
     expect(distance(losses, document.losses)).toBeLessThan(bound)
     const actual = new Map([...(await named(state.params)), ...(await named(state.state))])
     expect([...actual.keys()].sort()).toEqual([...initialValues.keys()].sort())
     const after = (name: string): Float32Array => found(expected, `after5.${name}`)
-    for (const { name, error } of distances(`${variant}, five steps`, actual, after))
+    for (const { name, error } of distances(`${on}, ${variant}, five steps`, actual, after))
       expect(error, name).toBeLessThan(bound)
     const change = (values: ArrayLike<number>, name: string): number[] =>
       Array.from(found(initialValues, name), (start, i) => (values[i] ?? Number.NaN) - start)
     const moved = new Map([...actual].map(([name, values]) => [name, change(values, name)]))
-    for (const { name, error } of distances(`${variant}, change`, moved, (name) => change(after(name), name)))
+    for (const { name, error } of distances(`${on}, ${variant}, change`, moved, (name) => change(after(name), name)))
       expect(error, name).toBeLessThan(changeBound)
   }, 120_000)
 
@@ -116,7 +117,7 @@ describe.each(['paper', 'nvidia'] as const)('the small SE-ResNeXt, squeeze %s', 
     const { logits, gradients, statistics } = firstPass(golden, 'f16')
     expect(logits.dtype).toBe('f16')
     const actual = await named({ 'logits.training': logits, gradient: gradients, after1: statistics })
-    for (const { name, error } of distances(`${variant}, f16`, actual, (name) => found(golden.expected, name)))
+    for (const { name, error } of distances(`${on}, ${variant}, f16`, actual, (name) => found(golden.expected, name)))
       expect(error, name).toBeLessThan(
         halfBounds[name.startsWith('gradient') ? 'gradient' : name.startsWith('logits') ? 'logits' : 'statistics'],
       )
