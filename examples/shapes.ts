@@ -77,8 +77,8 @@ function paintSpeck(canvas: Canvas, random: Random): void {
 /** A circle or a turned square of random brightness, where evaluation's central crop shows it whole. */
 function paintShape(canvas: Canvas, name: ShapeClass, random: Random): void {
   const { size } = canvas
-  const radius = between(random, 0.15, 0.24) * size
-  const centre = [between(random, 0.4, 0.6) * size, between(random, 0.4, 0.6) * size] as const
+  const radius = between(random, 0.2, 0.28) * size
+  const centre = [between(random, 0.44, 0.56) * size, between(random, 0.44, 0.56) * size] as const
   const turn = between(random, 0, Math.PI / 2)
   const [strong, weak] = [between(random, 170, 255), between(random, 0, 60)]
   const colour: Colour = name.startsWith('red') ? [strong, weak, weak] : [weak, weak, strong]

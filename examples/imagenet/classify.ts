@@ -38,8 +38,10 @@ export async function run(
   const predict = jit((x: Tensor) => train.predict(model, precision, params, state, train.normalize(x)), {
     label: 'classify',
   })
-  const logits = await predict(await train.imageTensor(image, size)).data()
-  const result = { image, top5: likeliest([...logits], 5), logits: [...logits] }
+  const logits = [...(await predict(await train.imageTensor(image, size)).data())]
+  predict.clear()
+  train.disposeTree([params, state])
+  const result = { image, top5: likeliest(logits, 5), logits }
   process.stdout.write(flags.json ? `${JSON.stringify(result)}\n` : table(result, weights?.metadata))
   return result
 }

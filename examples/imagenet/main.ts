@@ -42,7 +42,11 @@ export async function run(argv: readonly string[], architectures: Architectures 
     log.log('PARAMETER', { ...flags, lr: plan.learningRate, device: device.description })
     const start = await initial(plan)
     if (flags.evaluate) return await evaluateOnly(flags, model, start, data, log, stop)
-    const { ending, evaluation } = await train.fit({
+    const {
+      ending,
+      evaluation,
+      run: ended,
+    } = await train.fit({
       model,
       run: start,
       data,
@@ -52,6 +56,7 @@ export async function run(argv: readonly string[], architectures: Architectures 
       progress,
       signal: stop.signal,
     })
+    train.disposeTree(ended.state)
     if (data.broken > 0) say(`${data.broken} images could not be read`)
     return { exitCode: ending === 'interrupted' ? stop.exitCode : 0, evaluation }
   } finally {

@@ -86,6 +86,7 @@ export {
   restoreState,
 } from './checkpoint.ts'
 export { type Ending, type FitOptions, type FitResult, type LoopCheckpoints, fit } from './loop.ts'
+export { disposeTree } from './run/batch.ts'
 export { type Evaluation, type EvaluateOptions, evaluate } from './run/evaluate.ts'
 export { evaluationRecord, evaluationLine } from './run/report.ts'
 export {

@@ -91,14 +91,19 @@ export async function fit<P extends TensorTree, S extends TensorTree>(
   const context = await prepare(options)
   const last = Math.min(options.epochs, options.run.position.epoch + (options.runEpochs ?? Infinity))
   let [run, evaluation, ending]: [Run<P, S>, Evaluation | undefined, Ending] = [options.run, undefined, 'completed']
-  while (run.position.epoch < last && ending === 'completed') {
-    const epoch = await runEpoch(context, run)
-    run = epoch.run
-    evaluation = epoch.evaluation ?? evaluation
-    ending = epoch.interrupted ? 'interrupted' : outOfPatience(options, run.position) ? 'stopped early' : 'completed'
+  try {
+    while (run.position.epoch < last && ending === 'completed') {
+      const epoch = await runEpoch(context, run)
+      run = epoch.run
+      evaluation = epoch.evaluation ?? evaluation
+      ending = epoch.interrupted ? 'interrupted' : outOfPatience(options, run.position) ? 'stopped early' : 'completed'
+    }
+    context.report.finish(ending)
+    return { ending, run, evaluation }
+  } finally {
+    context.step.clear()
+    context.evalStep.clear()
   }
-  context.report.finish(ending)
-  return { ending, run, evaluation }
 }
 
 async function prepare<P extends TensorTree, S extends TensorTree>(options: FitOptions<P, S>): Promise<Context<P, S>> {
@@ -121,10 +126,13 @@ function stepFunction<P extends TensorTree, S extends TensorTree>(options: FitOp
   const { accumulate = 1, model } = options
   if (accumulate > 1) return makeAccumulatingStep(model, options, accumulate)
   const step = makeTrainStep(model, options)
-  return (state, [batch], learningRate) => {
+  const single = (
+    ...[state, [batch], learningRate]: Parameters<StepFunction<P, S>>
+  ): ReturnType<StepFunction<P, S>> => {
     if (batch === undefined) throw new ValueError('[train] expected one batch a step, got none.')
     return step(state, batch, learningRate)
   }
+  return Object.assign(single, { clear: () => step.clear() })
 }
 
 interface EpochOutcome<P extends TensorTree, S extends TensorTree> {

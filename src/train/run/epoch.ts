@@ -19,11 +19,15 @@ import {
 } from './batch.ts'
 
 /** One step over one or more batches; donates the state. */
-export type StepFunction<P extends TensorTree, S extends TensorTree> = (
-  state: TrainState<P, S>,
-  batches: readonly TrainBatch[],
-  learningRate: Tensor,
-) => readonly [TrainState<P, S>, TrainMetrics]
+export interface StepFunction<P extends TensorTree, S extends TensorTree> {
+  (
+    state: TrainState<P, S>,
+    batches: readonly TrainBatch[],
+    learningRate: Tensor,
+  ): readonly [TrainState<P, S>, TrainMetrics]
+  /** Releases what was compiled. */
+  clear(): void
+}
 
 /** A step whose numbers have arrived. */
 export interface StepReport extends RowMeans {

@@ -1,0 +1,81 @@
+// `npm start`: the headline model takes one training step and classifies one picture, then a smaller sister learns shapes
+// and colours from JPEG files to at least 90 %. All of it through imagenet/main.ts and imagenet/classify.ts.
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { ArgumentParser } from 'argparse'
+import { nn, train } from 'pullback'
+import { run as classify } from './imagenet/classify.ts'
+import { run as trainOn } from './imagenet/main.ts'
+import { deviceNames, isProgram, main } from './imagenet/program.ts'
+import { writeShapes } from './shapes.ts'
+
+const headline = 'se-resnext101-32x4d'
+const goal = 90
+
+interface DemoArguments {
+  readonly arch: string
+  readonly device: string
+  readonly workspace: string | undefined
+}
+
+function parse(argv: readonly string[]): DemoArguments {
+  const parser = new ArgumentParser({ prog: 'npm start --', description: 'Trains a model on generated pictures.' })
+  parser.add_argument('--arch', {
+    choices: Object.keys(nn.architectures),
+    default: 'se-resnext26-32x4d',
+    help: `what to train; ${headline} is the long form`,
+  })
+  parser.add_argument('--device', { choices: deviceNames, default: 'auto' })
+  parser.add_argument('--workspace', { metavar: 'DIR', help: 'keep pictures and checkpoints here' })
+  return parser.parse_args<DemoArguments>([...argv])
+}
+
+/** Runs the demo and returns the exit code: 0 if the model learned what it should. */
+async function demo(argv: readonly string[]): Promise<number> {
+  const { arch, device, workspace } = parse(argv)
+  const began = performance.now()
+  const dir = workspace ?? (await mkdtemp(join(tmpdir(), 'pullback-demo-')))
+  try {
+    const images = join(dir, 'images')
+    title(`Pictures: red and blue circles and squares, in ${images}`)
+    await writeShapes(images, { train: 800, val: 200, size: 96, seed: 0 })
+    const picture = await firstPicture(join(images, 'val', 'red_circle'))
+
+    title(`${headline}: one training step on two pictures, one classification, with random weights`)
+    const common = ['--device', device, '--workspace', dir]
+    const step = ['--arch', headline, '--amp', '-b', '2', '--prof', '1', '--epochs', '1', '--training-only']
+    const first = await trainOn([images, ...common, ...step, '--no-checkpoints', '--raport-file', 'headline.json'])
+    if (first.exitCode !== 0) return first.exitCode
+    await classify(['--arch', headline, '--image', picture, '--device', device])
+
+    title(`${arch}: learning to tell the four classes apart (chance 25 %, goal ${goal} %)`)
+    const small = ['--arch', arch, '--image-size', '64']
+    const { exitCode, evaluation } = await trainOn([images, ...common, ...small, ...recipe])
+    if (exitCode !== 0) return exitCode
+
+    title('The best checkpoint, read back, on a picture of a red circle')
+    const best = join(dir, train.checkpointNames.best)
+    await classify([...small, '--image', picture, '--pretrained-from-file', best, '--device', device])
+    const reached = evaluation?.top1 ?? 0
+    title(`${reached.toFixed(1)} % of the validation pictures in ${((performance.now() - began) / 1000).toFixed(0)} s`)
+    return reached >= goal ? 0 : 1
+  } finally {
+    if (workspace === undefined) await rm(dir, { recursive: true, force: true })
+  }
+}
+
+/** Found by trying: small batches for many steps, a warm-up, residual blocks that begin as shortcuts. */
+const recipe = [
+  ...['--amp', '--dynamic-loss-scale', '-b', '16', '--epochs', '6', '--lr', '0.02', '--warmup', '1'],
+  ...['--last_bn_0_init', '-p', '25'],
+]
+
+const title = (text: string): void => void process.stdout.write(`\n${text}\n\n`)
+
+async function firstPicture(dir: string): Promise<string> {
+  const [name = ''] = (await readdir(dir)).sort()
+  return join(dir, name)
+}
+
+if (isProgram(import.meta.url)) await main(() => demo(process.argv.slice(2)))
