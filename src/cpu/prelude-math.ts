@@ -25,10 +25,12 @@ PB_INLINE pbv_i pbv_abs_i(pbv_i x) { return pbv_select_i(x < 0, pbv_neg_i(x), x)
 PB_INLINE pbv_i pbv_sign_i(pbv_i x) { return (x < 0) | ((x > 0) & 1); }
 PB_INLINE pbv_i pbv_max_i(pbv_i a, pbv_i b) { return pbv_select_i(a > b, a, b); }
 PB_INLINE pbv_i pbv_min_i(pbv_i a, pbv_i b) { return pbv_select_i(a < b, a, b); }
+/* Quotients of 32-bit integers are exact in double once truncated. Lane by lane, GCC 12 makes -1 of x / x. */
 PB_INLINE pbv_i pbv_div_i(pbv_i a, pbv_i b) {
-  pbv_i q;
-  PBV_EACH q[i] = b[i] == 0 ? 0 : b[i] == -1 ? (int32_t)(0u - (uint32_t)a[i]) : a[i] / b[i];
-  return q;
+  const pbv_b zero = b == 0, minus = b == -1;
+  const pbv_d divisor = pbv_d_of_i(pbv_select_i(zero | minus, pbv_splat_i(1), b));
+  const pbv_i quotient = __builtin_convertvector(pbv_d_of_i(a) / divisor, pbv_i);
+  return ~zero & pbv_select_i(minus, pbv_neg_i(a), quotient);
 }
 PB_INLINE pbv_b pbv_not_b(pbv_b x) { return ~x; }
 PB_INLINE pbv_b pbv_and_b(pbv_b a, pbv_b b) { return a & b; }

@@ -73,9 +73,9 @@ PB_INLINE pbv_i pbv_i_of_f(pbv_f x) {
   return inside | (high & INT32_MAX) | (low & INT32_MIN);
 }
 PB_INLINE pbv_i pbv_i_of_d(pbv_d x) {
-  pbv_i y;
-  PBV_EACH y[i] = x[i] >= 0x1p31 ? INT32_MAX : x[i] <= -0x1p31 ? INT32_MIN : x[i] == x[i] ? (int32_t)x[i] : 0;
-  return y;
+  const pbv_l high = x >= 0x1p31, low = x <= -0x1p31;
+  const pbv_i inside = __builtin_convertvector((pbv_d)((pbv_l)x & ~(high | low | (x != x))), pbv_i);
+  return inside | (__builtin_convertvector(high, pbv_i) & INT32_MAX) | (__builtin_convertvector(low, pbv_i) & INT32_MIN);
 }
 PB_INLINE pbv_i pbv_clamp_u8(pbv_i x) { return pbv_select_i(x < 0, pbv_splat_i(0), pbv_select_i(x > 255, pbv_splat_i(255), x)); }
 PB_INLINE pbv_i pbv_wrap_u8(pbv_i x) { return x & 255; }
