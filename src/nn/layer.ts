@@ -86,7 +86,7 @@ export function layer<P extends TensorTree, S extends TensorTree>(
  * @example variables(model, [1, 224, 224, 3], (path, { shape }) => tensor(file.get(path), { shape }))
  */
 export function variables<P extends TensorTree, S extends TensorTree>(
-  of: Pick<Layer<P, S>, 'describe'>,
+  of: Pick<Layer<P, S>, 'describe' | 'apply'>,
   inputShape: Shape,
   value: (path: string, parameter: Parameter) => Tensor,
 ): Variables<P, S> {

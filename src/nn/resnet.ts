@@ -1,7 +1,7 @@
 // The ResNet family: ResNet (He et al., 2015), ResNeXt (Xie et al., 2016) and SE-ResNeXt (Hu et al., 2018), built from
 // layers. Parameter names are those of NVIDIA's published models.
 import { ValueError } from '../tensor/errors.ts'
-import { zip } from '../tensor/shape.ts'
+import { at, zip } from '../tensor/shape.ts'
 import { functions, relu } from './activations.ts'
 import { residual, serial } from './compose.ts'
 import { conv2d, globalAvgPool, maxPool2d } from './conv.ts'
@@ -49,12 +49,15 @@ export type ResNetState = Parameters<ResNet['apply']>[1]
  * @throws ValueError if the widths do not fit the stages or the cardinality.
  */
 export function resnet(options: ResNetOptions) {
-  const { layers, classes = 1000, stemChannels = 64 } = options
-  const stages = zip(layers, stageWidths(options)).map(([blocks, width], stage) =>
+  const { layers, expansion, classes = 1000, stemChannels = 64 } = options
+  const widths = stageWidths(options)
+  const stages = zip(layers, widths).map(([blocks, width], stage) =>
     serial(
-      Array.from({ length: blocks }, (_, block) =>
-        bottleneck({ ...options, width, stride: stage > 0 && block === 0 ? 2 : 1, project: block === 0 }),
-      ),
+      Array.from({ length: blocks }, (_, block) => {
+        const stride = stage > 0 && block === 0 ? 2 : 1
+        const inputs = stage + block === 0 ? stemChannels : at(widths, block === 0 ? stage - 1 : stage) * expansion
+        return bottleneck({ ...options, width, stride, project: stride !== 1 || inputs !== width * expansion })
+      }),
     ),
   )
   return serial({
@@ -71,7 +74,7 @@ export function resnet(options: ResNetOptions) {
 interface BlockOptions extends ResNetOptions {
   readonly width: number
   readonly stride: 1 | 2
-  /** Whether the shortcut is a convolution: in the first block of each stage. */
+  /** Whether the shortcut is a convolution: where the block changes the shape. */
   readonly project: boolean
 }
 

@@ -11,19 +11,21 @@ import { toFloat32 } from '../../src/train/files/widen.ts'
 
 const folder = fileURLToPath(new URL('../golden/', import.meta.url))
 
+interface ModelConfig {
+  readonly blocks: readonly number[]
+  readonly widths: readonly number[]
+  readonly expansion: number
+  readonly cardinality: number
+  readonly stem: number
+  readonly classes: number
+  readonly imageSize: number
+  readonly batch: number
+  readonly squeezeRatio: number | null
+  readonly squeezeWidth: number | null
+}
+
 interface Document {
-  readonly config: {
-    readonly blocks: readonly number[]
-    readonly widths: readonly number[]
-    readonly expansion: number
-    readonly cardinality: number
-    readonly stem: number
-    readonly classes: number
-    readonly imageSize: number
-    readonly batch: number
-    readonly squeezeRatio: number | null
-    readonly squeezeWidth: number | null
-  }
+  readonly config: ModelConfig
   readonly weights: string
   readonly expected: string
   readonly loss: { readonly labelSmoothing: number }
@@ -53,9 +55,7 @@ export interface GoldenModel {
 export async function goldenModel(variant: 'paper' | 'nvidia'): Promise<GoldenModel> {
   const document = JSON.parse(readFileSync(`${folder}seresnext-small-${variant}.json`, 'utf8')) as Document
   const { config } = document
-  const initialValues = new Map<string, Float32Array>()
-  for (const [name, file] of (await readSafetensors(folder + document.weights)).tensors)
-    initialValues.set(name, importWeight(name, file)?.data ?? new Float32Array())
+  const initialValues = await weightsOf(document.weights)
   const expected = new Map<string, Float32Array>()
   for (const [name, file] of (await readSafetensors(folder + document.expected)).tensors)
     expected.set(
@@ -63,15 +63,7 @@ export async function goldenModel(variant: 'paper' | 'nvidia'): Promise<GoldenMo
       name === 'images' ? toFloat32(name, file) : (importWeight(name, file)?.data ?? new Float32Array()),
     )
   const shape = [config.batch, config.imageSize, config.imageSize, 3]
-  const model = resnet({
-    layers: config.blocks,
-    widths: config.widths,
-    expansion: config.expansion,
-    cardinality: config.cardinality,
-    stemChannels: config.stem,
-    classes: config.classes,
-    squeeze: config.squeezeWidth === null ? { ratio: config.squeezeRatio ?? 0 } : { width: config.squeezeWidth },
-  })
+  const model = modelOf(config)
   return {
     document,
     model,
@@ -80,6 +72,48 @@ export async function goldenModel(variant: 'paper' | 'nvidia'): Promise<GoldenMo
     initialValues,
     images: () => tensor(found(expected, 'images'), { shape }),
     targets: () => tensor(found(expected, 'targets'), { shape: [config.batch, config.classes] }),
+  }
+}
+
+function modelOf(config: ModelConfig): ResNet {
+  return resnet({
+    layers: config.blocks,
+    widths: config.widths,
+    expansion: config.expansion,
+    cardinality: config.cardinality,
+    stemChannels: config.stem,
+    classes: config.classes,
+    squeeze: config.squeezeWidth === null ? { ratio: config.squeezeRatio ?? 0 } : { width: config.squeezeWidth },
+  })
+}
+
+/** The weights of a file under our paths and in our layout. */
+async function weightsOf(file: string): Promise<Map<string, Float32Array>> {
+  const weights = new Map<string, Float32Array>()
+  for (const [name, entry] of (await readSafetensors(folder + file)).tensors) {
+    const weight = importWeight(name, entry)
+    if (weight !== undefined) weights.set(weight.path, weight.data)
+  }
+  return weights
+}
+
+/** The tiny model of timm's own class: our logits of its image, and timm's. */
+export async function timmModel() {
+  const document = JSON.parse(readFileSync(`${folder}timm-small.json`, 'utf8')) as Omit<Document, 'loss'>
+  const { tensors } = await readSafetensors(folder + document.expected)
+  const weights = await weightsOf(document.weights)
+  const [model, image] = [modelOf(document.config), found(tensors, 'image')]
+  const used = new Set<string>()
+  const { params, state } = variables(model, image.shape, (path, { shape }) => {
+    used.add(path)
+    return tensor(found(weights, path), { shape })
+  })
+  const x = tensor(toFloat32('image', image), { shape: image.shape })
+  const [logits] = model.apply(params, state, x, { training: false })
+  return {
+    logits: await logits.data(),
+    expected: toFloat32('logits', found(tensors, 'logits')),
+    unused: [...weights.keys()].filter((path) => !used.has(path)),
   }
 }
 

@@ -17,7 +17,7 @@ import {
   withPrecision,
 } from '../../src/train/index.ts'
 import { testDevices } from '../support/devices.ts'
-import { type GoldenModel, distance, distances, found, goldenModel, named } from '../support/golden-model.ts'
+import { type GoldenModel, distance, distances, found, goldenModel, named, timmModel } from '../support/golden-model.ts'
 
 /** The bound for f32. */
 const bound = 1e-4
@@ -127,4 +127,11 @@ describe.each(runs)('the small SE-ResNeXt on $on, squeeze $variant', ({ on, devi
     const parameters = [...golden.initialValues.keys()].filter((name) => !/running_/.test(name))
     expect(parameters.filter(isBatchNormPath).sort()).toEqual([...golden.document.noDecay].sort())
   })
+})
+
+test.each(testDevices())("timm's own model, loaded from its file, gives its logits on %s", async (_on, device) => {
+  setDefaultDevice(device)
+  const { logits, expected, unused } = await timmModel()
+  expect(unused).toEqual([])
+  expect(distance(logits, expected)).toBeLessThan(1e-5) // PyTorch's own f32 error is 2.4e-6
 })
