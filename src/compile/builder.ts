@@ -8,6 +8,7 @@ import {
   type Equation,
   type EquationOf,
   type Program,
+  type TensorType,
   type Var,
   literal,
   variable,
@@ -40,6 +41,17 @@ export class Builder {
       inputs.map((atom) => atom.type),
       params,
     )
+    return this.emitTyped(primitive, inputs, params, types, region)
+  }
+
+  /** The same where the result types are known: those of an equation that is recorded again. */
+  emitTyped<P extends PrimitiveName>(
+    primitive: P,
+    inputs: readonly Atom[],
+    params: PrimitiveParams[P],
+    types: readonly TensorType[],
+    region?: number,
+  ): readonly Atom[] {
     const outputs = types.map((type) => variable({ shape: type.shape, dtype: type.dtype }))
     const record: EquationOf<P> =
       region === undefined ? { primitive, inputs, params, outputs } : { primitive, inputs, params, outputs, region }
@@ -98,10 +110,15 @@ export function rewriteProgram(program: Program, rewrite: Rewrite, rule?: LocalR
   for (const equation of program.equations) {
     const inputs = equation.inputs.map(resolve)
     const results =
-      rewrite(equation, inputs, builder) ?? builder.emit(equation.primitive, inputs, equation.params, equation.region)
+      rewrite(equation, inputs, builder) ??
+      builder.emitTyped(equation.primitive, inputs, equation.params, equation.outputs.map(typeOf), equation.region)
     for (const [output, result] of zip(equation.outputs, results)) replaced.set(output, result)
   }
   return dropUnused({ inputs: program.inputs, equations: builder.equations, outputs: program.outputs.map(resolve) })
+}
+
+function typeOf(v: Var): TensorType {
+  return v.type
 }
 
 /** The program without equations whose results nothing uses. */

@@ -136,10 +136,11 @@ function isWorthStoring(
     return true
   if (closure.nodes > maxNodes || roots.length > maxRoots + 2) return true
   if (consumers.length < 2) return false
+  const read = roots.reduce((sum, root) => sum + bytes(root), 0)
+  if (!closure.draws && read <= bytes(v)) return false
   const uses = countUses(v, closure, values, closures)
   if (uses < 2) return false
   if (closure.draws) return true
-  const read = roots.reduce((sum, root) => sum + bytes(root), 0)
   return uses * read > read + bytes(v) + uses * bytes(v)
 }
 

@@ -102,6 +102,12 @@ function readsWhatItWrites(step: Omit<Step, 'after'>, input: number, output: num
   return reads.every((read) => read.offset === store.offset && sameShape(read.strides, store.strides))
 }
 
+interface Placed {
+  readonly offset: number
+  readonly end: number
+  readonly life: Lifetime
+}
+
 /** Largest first, each at the lowest offset free during its whole life. */
 function packArena(
   temporaries: readonly number[],
@@ -109,24 +115,28 @@ function packArena(
   lives: readonly Lifetime[],
   places: Map<number, Place>,
 ): number {
-  const placed: { readonly offset: number; readonly end: number; readonly life: Lifetime }[] = []
+  const placed: Placed[] = [] // by offset
   let total = 0
   for (const buffer of [...temporaries].sort((a, b) => at(buffers, b).bytes - at(buffers, a).bytes || a - b)) {
     const life = at(lives, buffer)
     const size = Math.ceil(Math.max(1, at(buffers, buffer).bytes) / alignment) * alignment
-    const conflicts = placed
-      .filter((other) => other.life.start <= life.end && life.start <= other.life.end)
-      .sort((a, b) => a.offset - b.offset)
-    let offset = 0
-    for (const other of conflicts) {
-      if (offset + size <= other.offset) break
-      offset = Math.max(offset, other.end)
-    }
-    placed.push({ offset, end: offset + size, life })
+    const offset = lowestFree(placed, life, size)
+    const index = placed.findIndex((other) => other.offset > offset)
+    placed.splice(index < 0 ? placed.length : index, 0, { offset, end: offset + size, life })
     places.set(buffer, { kind: 'arena', offset })
     total = Math.max(total, offset + size)
   }
   return total
+}
+
+function lowestFree(placed: readonly Placed[], life: Lifetime, size: number): number {
+  let offset = 0
+  for (const other of placed) {
+    if (other.life.start > life.end || life.start > other.life.end) continue
+    if (offset + size <= other.offset) break
+    offset = Math.max(offset, other.end)
+  }
+  return offset
 }
 
 /** Throws an InternalError if two buffers alive at once share bytes, or a donated input is overwritten while it is needed. */

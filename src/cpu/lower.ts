@@ -19,7 +19,7 @@ const alignment = 256
 
 /** Lowers all steps of a plan. */
 export function lowerPlan(plan: Plan): NativePlan {
-  const lowered = plan.steps.map(lowerStep)
+  const lowered = lowerSteps(plan.steps)
   const scratchAt = Math.ceil(plan.arenaBytes / alignment) * alignment
   const scratchBytes = lowered.reduce((most, step) => Math.max(most, step.scratchBytes), 0)
   const launches = lowered.flatMap((step, index) => bindLaunches(plan, index, step, scratchAt))
@@ -28,6 +28,23 @@ export function lowerPlan(plan: Plan): NativePlan {
     arenaBytes: scratchBytes === 0 ? plan.arenaBytes : scratchAt + scratchBytes,
     io: plan.inputs.length + plan.outputs.length,
   }
+}
+
+/** Steps that differ only in their buffers are lowered once. */
+function lowerSteps(steps: readonly Step[]): readonly Lowered[] {
+  const known = new Map<string, Lowered>()
+  return steps.map((step) => {
+    const key = JSON.stringify(step.kind === 'kernel' ? step.kernel : step.equation, everyNumber)
+    const lowered = known.get(key) ?? lowerStep(step)
+    known.set(key, lowered)
+    return lowered
+  })
+}
+
+/** JSON has no -0, NaN or infinities; kernels have. */
+function everyNumber(_key: string, value: unknown): unknown {
+  if (typeof value !== 'number') return value
+  return Object.is(value, -0) ? '-0' : Number.isFinite(value) ? value : String(value)
 }
 
 function lowerStep(step: Step): Lowered {
