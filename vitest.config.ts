@@ -9,6 +9,7 @@ export default defineConfig({
     exclude: ['test/gpu/**', '**/node_modules/**'],
     globalSetup: ['test/seed.ts'],
     setupFiles: ['test/setup.ts'],
+    env: { PULLBACK_VERIFY: '1' },
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 30_000,
