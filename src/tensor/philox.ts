@@ -1,10 +1,10 @@
 // Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011) on the host: the definition every
 // device's randomBits must agree with, bit for bit.
 
-const multiplier0 = 0xd2511f53
-const multiplier1 = 0xcd9e8d57
-const weyl0 = 0x9e3779b9
-const weyl1 = 0xbb67ae85
+const multiplier0 = 0xd2511f53 | 0
+const multiplier1 = 0xcd9e8d57 | 0
+const weyl0 = 0x9e3779b9 | 0
+const weyl1 = 0xbb67ae85 | 0
 
 /** Four random words from a 128-bit counter and a 64-bit key, written to `out` as signed 32-bit integers. */
 export function philox(
@@ -13,8 +13,46 @@ export function philox(
   out: Int32Array,
   offset = 0,
 ): void {
-  let [c0, c1, c2, c3] = counter
-  let [k0, k1] = key
+  writeBlock(...counter, ...key, out, offset)
+}
+
+/**
+ * The meaning of the randomBits primitive: element i is word i mod 4 of the block with the counter
+ * (i div 4, offset, stream, 0), its low `bits` bits.
+ */
+export function randomBits(
+  key: readonly [number, number],
+  offset: number,
+  stream: number,
+  bits: number,
+  count: number,
+): Int32Array {
+  const words = new Int32Array(Math.ceil(count / 4) * 4)
+  const [key0, key1] = key
+  for (let block = 0; block * 4 < count; block++) writeBlock(block | 0, offset, stream, 0, key0, key1, words, block * 4)
+  const used = words.subarray(0, count)
+  if (bits === 32) return used
+  const mask = 2 ** bits - 1
+  return used.map((word) => word & mask)
+}
+
+/** The rounds, on plain numbers: initial weights take millions of blocks. */
+function writeBlock(
+  counter0: number,
+  counter1: number,
+  counter2: number,
+  counter3: number,
+  key0: number,
+  key1: number,
+  out: Int32Array,
+  offset: number,
+): void {
+  let c0 = counter0
+  let c1 = counter1
+  let c2 = counter2
+  let c3 = counter3
+  let k0 = key0
+  let k1 = key1
   for (let round = 0; round < 10; round++) {
     const high0 = multiplyHigh(multiplier0, c0)
     const low0 = Math.imul(multiplier0, c0)
@@ -31,23 +69,6 @@ export function philox(
   out[offset + 1] = c1
   out[offset + 2] = c2
   out[offset + 3] = c3
-}
-
-/**
- * The meaning of the randomBits primitive: element i is word i mod 4 of the block with the counter
- * (i div 4, offset, stream, 0), its low `bits` bits.
- */
-export function randomBits(
-  key: readonly [number, number],
-  offset: number,
-  stream: number,
-  bits: number,
-  count: number,
-): Int32Array {
-  const words = new Int32Array(Math.ceil(count / 4) * 4)
-  for (let block = 0; block * 4 < count; block++) philox([block | 0, offset, stream, 0], key, words, block * 4)
-  const mask = bits === 32 ? -1 : 2 ** bits - 1
-  return words.subarray(0, count).map((word) => word & mask)
 }
 
 /** The high 32 bits of the product of two unsigned 32-bit integers, by 16-bit halves. */
