@@ -24,7 +24,7 @@ for (const item of cases as readonly Case[])
       last.dispose()
     }, 5)
     const ms = (seconds / repeats) * 1000
-    print({ library: 'pullback', op: `${item.name}/${direction}`, ms, gflops: Number(flops(item)) / ms / 1e6 })
+    print({ library: 'pullback', op: `${item.name}/${direction}`, ms, gflops: flops(item) / ms / 1e6 })
   }
 await defaultDevice().close()
 
@@ -70,7 +70,7 @@ function random(shape: number[], seed: number): Tensor {
     numbers(
       shape.reduce((product, extent) => product * extent, 1),
       seed,
-    ) as Float32Array,
+    ),
     { shape },
   )
 }

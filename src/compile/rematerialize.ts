@@ -145,7 +145,7 @@ function repeat(program: Program, chosen: readonly Candidate[], values: Values):
       renamed.set(value, copyExpression(value, values, region, equations))
     const equation = at(program.equations, index)
     const inputs = equation.inputs.map((input) => (input.kind === 'var' ? (renamed.get(input) ?? input) : input))
-    equations.push({ ...equation, inputs } as Equation)
+    equations.push({ ...equation, inputs })
   }
   return { ...program, equations }
 }
@@ -159,7 +159,7 @@ function copyExpression(value: Var, values: Values, region: number, equations: E
     if (equation === undefined || (!root && values.storageOf(v) !== undefined)) return v
     const inputs = equation.inputs.map((input) => (input.kind === 'var' ? copy(input, false) : input))
     const outputs = equation.outputs.map((output) => variable(output.type))
-    equations.push({ ...equation, inputs, outputs, region } as Equation)
+    equations.push({ ...equation, inputs, outputs, region })
     for (const [from, to] of zip(equation.outputs, outputs)) copies.set(from, to)
     return copies.get(v) ?? v
   }

@@ -1,6 +1,6 @@
 // Plan -> launches with places: each step once, kernels through the printer and library steps through kernels/. What is
 // left for a run is the table of its inputs' and outputs' addresses.
-import { type Plan, type Step } from '../compile/index.ts'
+import type { Plan, Step } from '../compile/index.ts'
 import { cDialect, printKernel } from '../compile/print/index.ts'
 import { at } from '../tensor/shape.ts'
 import type { Lowered, PointerRef } from './kernels/launch.ts'

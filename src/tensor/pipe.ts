@@ -5,7 +5,6 @@
  *
  * @example pipe(x, (t) => matmul(t, w), relu, (t) => mean(t))
  */
-export function pipe<A>(value: A): A
 export function pipe<A, B>(value: A, f: (a: A) => B): B
 export function pipe<A, B, C>(value: A, f: (a: A) => B, g: (b: B) => C): C
 export function pipe<A, B, C, D>(value: A, f: (a: A) => B, g: (b: B) => C, h: (c: C) => D): D

@@ -26,7 +26,7 @@ export function trainingProgram(model: ResNet, batch: number, size: number, comp
     const run = compute === 'f32' ? forward : autocast(forward, { compute })
     const loss = (values: Tree<Tensor>): readonly [Tensor, Tree<Tensor>] => {
       const [logits, next] = run(values)
-      return [softmaxCrossEntropy(logits, labels), next as Tree<Tensor>]
+      return [softmaxCrossEntropy(logits, labels), next]
     }
     const [[value, next], gradients] = valueAndGrad(loss, { hasAux: true })(
       unflatten(params.structure, inputs.slice(0, params.leaves.length)),

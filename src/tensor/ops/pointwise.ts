@@ -23,7 +23,7 @@ function pair(op: string, a: Operand, b: Operand): [Tensor, Tensor] {
 }
 
 function binary(primitive: Exclude<BinaryPrimitive, 'compare'>, op: string = primitive) {
-  return (a: Operand, b: Operand): Tensor => bindOne(primitive, pair(op, a, b), {} as PrimitiveParams[typeof primitive])
+  return (a: Operand, b: Operand): Tensor => bindOne(primitive, pair(op, a, b), {})
 }
 
 function comparison(op: string, kind: Comparison) {
