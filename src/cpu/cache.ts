@@ -1,7 +1,18 @@
 // Compiled kernels on disk, found by the hash of their text, the preludes, the compiler and the processor. Missing ones
 // are built together, a few libraries at a time; each kernel has a small file that names its library and that library's
 // checksum, so that a kernel is never built twice and a broken library is never loaded.
-import { accessSync, constants, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  accessSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { availableParallelism, homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PullbackError } from '../tensor/errors.ts'
@@ -102,12 +113,20 @@ export class KernelCache {
     }
     try {
       const include = this.header()
-      compileAll(this.compiler, jobs.map((job) => ({ ...job, include })), scratch)
+      compileAll(
+        this.compiler,
+        jobs.map((job) => ({ ...job, include })),
+        scratch,
+      )
     } catch (error) {
       if (!(error instanceof PullbackError) || error.code !== 'compiler') throw error
       if (this.#header !== undefined) rmSync(join(this.#header, '..'), { recursive: true, force: true })
       this.#header = undefined
-      compileAll(this.compiler, jobs.map((job) => ({ ...job, text: `${this.prelude}\n${job.text}` })), scratch)
+      compileAll(
+        this.compiler,
+        jobs.map((job) => ({ ...job, text: `${this.prelude}\n${job.text}` })),
+        scratch,
+      )
     }
   }
 
@@ -204,7 +223,10 @@ function checksumOf(path: string): string | undefined {
 
 /** Splits the sources into at most `count` lists of about equal length of text, the longest texts first. */
 function balance(sources: readonly KernelSource[], count: number): KernelSource[][] {
-  const lists = Array.from({ length: Math.min(count, sources.length) }, () => ({ length: 0, sources: [] as KernelSource[] }))
+  const lists = Array.from({ length: Math.min(count, sources.length) }, () => ({
+    length: 0,
+    sources: [] as KernelSource[],
+  }))
   for (const source of [...sources].sort((a, b) => b.text.length - a.text.length)) {
     const shortest = lists.reduce((best, list) => (list.length < best.length ? list : best))
     shortest.length += source.text.length

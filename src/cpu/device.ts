@@ -84,7 +84,12 @@ export class CpuDevice implements Device {
   compile(program: Program, options: CompileOptions): Executable {
     this.assertOpen('compile')
     const plan = compileProgram(program, { optimize: options.optimize, donate: options.donate })
-    const executable = new CpuExecutable(this, plan, program.outputs.map(({ type }) => type), options)
+    const executable = new CpuExecutable(
+      this,
+      plan,
+      program.outputs.map(({ type }) => type),
+      options,
+    )
     this.#executables.add(executable)
     return executable
   }

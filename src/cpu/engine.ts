@@ -75,7 +75,8 @@ export class Engine {
     for (const source of sources) {
       const known = this.#kernels.get(source.name) ?? missing.get(source.name)
       if (known === undefined) missing.set(source.name, source)
-      else if (known.text !== source.text) throw new PullbackError('internal', `internal: two kernels are named ${source.name}`)
+      else if (known.text !== source.text)
+        throw new PullbackError('internal', `internal: two kernels are named ${source.name}`)
     }
     const list = [...missing.values()]
     for (const [index, { name, library }] of this.cache.get(list).entries()) {

@@ -71,7 +71,12 @@ export class CpuExecutable implements Executable {
   profile(): string {
     const nanoseconds = new Float64Array(this.#launches.length)
     const runs = this.device.engine.calls.profile(this.#program, nanoseconds)
-    return showProfile(this.plan, this.options.label, sumBySteps(this.#launches, nanoseconds, this.plan.steps.length), runs)
+    return showProfile(
+      this.plan,
+      this.options.label,
+      sumBySteps(this.#launches, nanoseconds, this.plan.steps.length),
+      runs,
+    )
   }
 
   private outputBlocks(given: readonly CpuStorage[]): Block[] {

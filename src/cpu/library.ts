@@ -37,7 +37,11 @@ export function lowerLibrary(equation: LibraryEquation): Lowered {
     case 'avgPool2dGrad':
       return lowerAvgPoolGrad(poolExtents(output.shape, first.shape, first, equation.params))
     case 'gather':
-      return lowerGather({ dtype: first.dtype, ...along(first.shape, equation.params.axis), count: sizeOf(other(second).shape) })
+      return lowerGather({
+        dtype: first.dtype,
+        ...along(first.shape, equation.params.axis),
+        count: sizeOf(other(second).shape),
+      })
     case 'scatterAdd': {
       const { shape, axis } = equation.params
       return lowerScatterAdd({ dtype: floating(first), ...along(shape, axis), count: sizeOf(other(second).shape) })

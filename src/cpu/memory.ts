@@ -87,7 +87,12 @@ export class Memory {
     const list = this.#cached.get(size)
     if (list === undefined) return undefined
     const [oldest] = list
-    const found = user === 'queue' ? list.pop() : oldest !== undefined && oldest.ticket <= this.order.completed ? list.shift() : undefined
+    const found =
+      user === 'queue'
+        ? list.pop()
+        : oldest !== undefined && oldest.ticket <= this.order.completed
+          ? list.shift()
+          : undefined
     if (list.length === 0) this.#cached.delete(size)
     if (found === undefined) return undefined
     this.#cachedBytes -= size

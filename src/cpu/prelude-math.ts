@@ -221,7 +221,10 @@ PB_INLINE pbv_f pbv_cos_f(pbv_f x) { return pbv_cos_lanes(x); }
 `
 
 const doubles = ['exp', 'log', 'sqrt', 'sin', 'cos', 'tanh', 'erf', 'floor']
-  .map((name) => `static __attribute__((noinline)) pbv_d pbv_${name}_d(pbv_d x) { PBV_EACH x[i] = ${name}(x[i]); return x; }\n`)
+  .map(
+    (name) =>
+      `static __attribute__((noinline)) pbv_d pbv_${name}_d(pbv_d x) { PBV_EACH x[i] = ${name}(x[i]); return x; }\n`,
+  )
   .concat(
     `static __attribute__((noinline)) pbv_d pbv_pow_d(pbv_d a, pbv_d b) { PBV_EACH a[i] = pow(a[i], b[i]); return a; }
 PB_INLINE pbv_d pbv_rsqrt_d(pbv_d x) { return 1.0 / pbv_sqrt_d(x); }
@@ -270,4 +273,14 @@ PB_INLINE pbv_i pbv_philox(pbv_i key0, pbv_i key1, pbv_i offset, int64_t base, i
 `
 
 /** Everything that computes on registers. */
-export const mathPrelude: string = [arithmetic, integers, comparisons, signs, roots, exponentials, circular, doubles, philox].join('')
+export const mathPrelude: string = [
+  arithmetic,
+  integers,
+  comparisons,
+  signs,
+  roots,
+  exponentials,
+  circular,
+  doubles,
+  philox,
+].join('')

@@ -27,6 +27,7 @@ export class CpuStorage implements Storage {
 export function liveStorage(device: CpuDevice, storage: Storage, use: string): CpuStorage {
   if (!(storage instanceof CpuStorage) || storage.device !== device)
     throw new InternalError(`${use} of a ${showType(storage.type)} of ${storage.device.name} by another device`)
-  if (storage.state !== 'live') throw new InternalError(`${use} of a ${showType(storage.type)} that was ${storage.state}`)
+  if (storage.state !== 'live')
+    throw new InternalError(`${use} of a ${showType(storage.type)} that was ${storage.state}`)
   return storage
 }

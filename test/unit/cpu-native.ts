@@ -27,9 +27,16 @@ export class NativeKernels {
   }
 
   /** The results of a list of launches whose operands are the inputs, then the outputs. */
-  runLowered({ launches, scratchBytes }: Lowered, inputs: readonly StorageArray[], outputs: readonly Result[]): StorageArray[] {
+  runLowered(
+    { launches, scratchBytes }: Lowered,
+    inputs: readonly StorageArray[],
+    outputs: readonly Result[],
+  ): StorageArray[] {
     const { calls } = this.engine
-    const sizes = [...inputs.map(({ byteLength }) => byteLength), ...outputs.map(({ dtype, count }) => bytesOf(dtype) * count)]
+    const sizes = [
+      ...inputs.map(({ byteLength }) => byteLength),
+      ...outputs.map(({ dtype, count }) => bytesOf(dtype) * count),
+    ]
     const blocks = [...sizes, scratchBytes].map((bytes) => calls.alloc(Math.max(64, bytes))!)
     inputs.forEach((array, i) => calls.copyIn(blocks[i]!, array, array.byteLength))
     const results = outputs.map(({ dtype, count }) => storageArray(dtype, count))

@@ -31,7 +31,8 @@ describe('a printed kernel computes what the kernel means', () => {
 })
 
 describe('large kernels', () => {
-  const f32 = (count: number): Float32Array => Float32Array.from({ length: count }, (_, i) => ((i * 7919) % 257) / 64 - 2)
+  const f32 = (count: number): Float32Array =>
+    Float32Array.from({ length: count }, (_, i) => ((i * 7919) % 257) / 64 - 2)
 
   it.each([
     ['one column block', 1000, 24],
@@ -53,7 +54,12 @@ describe('large kernels', () => {
   })
 
   it('sums over outer and inner axes around one that stays', () => {
-    const kernel = reduceKernel([6, 40, 50, 70], ['reduce', 'map', 'reduce', 'map'], [140000, 3500, 70, 1], [0, 70, 0, 1])
+    const kernel = reduceKernel(
+      [6, 40, 50, 70],
+      ['reduce', 'map', 'reduce', 'map'],
+      [140000, 3500, 70, 1],
+      [0, 70, 0, 1],
+    )
     sumsAgree(kernel, f32(6 * 140000), 2800, (i) => (Math.floor(i / 3500) % 40) * 70 + (i % 70))
   })
 
@@ -73,8 +79,14 @@ describe('large kernels', () => {
   it('prints one text for all extents, strides and constants', () => {
     const textOf = (rows: number, columns: number, factor: number): string => {
       const scaled: Kernel = {
-        axes: [{ extent: rows, role: 'map' }, { extent: columns, role: 'map' }],
-        inputs: [{ dtype: 'f32', strides: [columns, 1], offset: 0 }, { dtype: 'f32', strides: [0, 1], offset: 3 }],
+        axes: [
+          { extent: rows, role: 'map' },
+          { extent: columns, role: 'map' },
+        ],
+        inputs: [
+          { dtype: 'f32', strides: [columns, 1], offset: 0 },
+          { dtype: 'f32', strides: [0, 1], offset: 3 },
+        ],
         nodes: [
           { op: 'load', dtype: 'f32', input: 0 },
           { op: 'load', dtype: 'f32', input: 1 },
@@ -85,7 +97,9 @@ describe('large kernels', () => {
         stores: [{ node: 4, dtype: 'f32', output: 0, strides: [columns, 1], offset: 0 }],
         reductions: [],
       }
-      return printKernel(scaled, cDialect).launches.map(({ source }) => source.text).join('')
+      return printKernel(scaled, cDialect)
+        .launches.map(({ source }) => source.text)
+        .join('')
     }
     expect(textOf(10, 20, 3)).toBe(textOf(5000, 777, -0.1))
   })
@@ -135,24 +149,54 @@ function arbitraryKernel({ reduce }: { readonly reduce: boolean }): fc.Arbitrary
     .record({
       extents: fc.array(fc.oneof(fc.integer({ min: 1, max: 5 }), fc.constantFrom(0, 8, 9, 17)), { maxLength: 4 }),
       roles: fc.array(fc.boolean(), { minLength: 4, maxLength: 4 }),
-      inputs: fc.array(fc.record({ dtype: fc.constantFrom(...dtypes), layout: fc.nat(1 << 16) }), { minLength: 1, maxLength: 3 }),
+      inputs: fc.array(fc.record({ dtype: fc.constantFrom(...dtypes), layout: fc.nat(1 << 16) }), {
+        minLength: 1,
+        maxLength: 3,
+      }),
       codes: fc.array(fc.array(fc.nat(1 << 12), { minLength: 4, maxLength: 4 }), { maxLength: 6 }),
       layout: fc.nat(1 << 16),
       op: fc.constantFrom('sum' as const, 'max' as const, 'min' as const),
     })
     .map(({ extents, roles, inputs, codes, layout, op }) => {
-      const axes = extents.map((extent, axis) => ({ extent, role: reduce && roles[axis] ? ('reduce' as const) : ('map' as const) }))
+      const axes = extents.map((extent, axis) => ({
+        extent,
+        role: reduce && roles[axis] ? ('reduce' as const) : ('map' as const),
+      }))
       const empty = axes.some(({ extent, role }) => role === 'reduce' && extent === 0)
       const places = inputs.map((input) => ({ dtype: input.dtype, ...arbitraryAccess(extents, input.layout, true) }))
-      const nodes = nodesOf(places.map(({ dtype }) => dtype), codes)
+      const nodes = nodesOf(
+        places.map(({ dtype }) => dtype),
+        codes,
+      )
       const last = nodes.length - 1
       const dtype = at(nodes, last).dtype
       const kept = extents.map((extent, axis) => (axes[axis]?.role === 'reduce' ? 1 : extent))
       const usable = dtype !== 'bool' && dtype !== 'u8' && !(empty && op !== 'sum')
-      const result = dense(kept, axes.map(({ role }) => role === 'map'), layout)
+      const result = dense(
+        kept,
+        axes.map(({ role }) => role === 'map'),
+        layout,
+      )
       const reductions: KernelReduction[] = reduce && usable ? [{ op, node: last, dtype, output: 0, ...result }] : []
-      const stores = reductions.length > 0 ? [] : [{ node: last, dtype, output: 0, ...dense(extents, extents.map(() => true), layout) }]
-      return { kernel: { axes, inputs: places, nodes, stores, reductions }, arrays: places.map((place, i) => valuesFor(place, extents, i)) }
+      const stores =
+        reductions.length > 0
+          ? []
+          : [
+              {
+                node: last,
+                dtype,
+                output: 0,
+                ...dense(
+                  extents,
+                  extents.map(() => true),
+                  layout,
+                ),
+              },
+            ]
+      return {
+        kernel: { axes, inputs: places, nodes, stores, reductions },
+        arrays: places.map((place, i) => valuesFor(place, extents, i)),
+      }
     })
 }
 
@@ -194,14 +238,23 @@ function nodeOf(nodes: KernelNode[], kind: number, [a, b, c]: readonly [number, 
     case 0:
       return { op: 'cast', dtype: at(dtypes, b % dtypes.length), args: [first] }
     case 1:
-      return { op: 'compare', dtype: 'bool', comparison: at(comparisons, c % comparisons.length), args: [first, fitting(b, dtype)] }
+      return {
+        op: 'compare',
+        dtype: 'bool',
+        comparison: at(comparisons, c % comparisons.length),
+        args: [first, fitting(b, dtype)],
+      }
     case 2: {
       const second = fitting(b, dtype)
       return { op: 'select', dtype, args: [fitting(c, 'bool'), first, second] }
     }
     case 3:
       if (dtype === 'bool') return { op: 'not', dtype, args: [first] }
-      return { op: isFloat(dtype) ? at(unary, b % unary.length) : at(integerUnary, b % integerUnary.length), dtype, args: [first] }
+      return {
+        op: isFloat(dtype) ? at(unary, b % unary.length) : at(integerUnary, b % integerUnary.length),
+        dtype,
+        args: [first],
+      }
     case 4:
       return { op: 'constant', dtype: at(dtypes, b % dtypes.length), value: at([0, 1, -1, 0.5, -0.1, 1e6, 3], c % 7) }
     default:
@@ -212,8 +265,13 @@ function nodeOf(nodes: KernelNode[], kind: number, [a, b, c]: readonly [number, 
 
 const specials = [0, -0, 1, -1, 0.5, -2.75, 3, Number.NaN, Infinity, -Infinity, 70000, 1e-7, -1e10, 255, 256, -129]
 
-function valuesFor({ dtype, strides, offset }: Access & { readonly dtype: DType }, extents: readonly number[], salt: number): number[] {
-  const count = zip(strides, extents).reduce((sum, [stride, extent]) => sum + stride * Math.max(0, extent - 1), offset) + 1
+function valuesFor(
+  { dtype, strides, offset }: Access & { readonly dtype: DType },
+  extents: readonly number[],
+  salt: number,
+): number[] {
+  const count =
+    zip(strides, extents).reduce((sum, [stride, extent]) => sum + stride * Math.max(0, extent - 1), offset) + 1
   return range(count).map((i) => roundTo(dtype, at(specials, (i * 5 + salt * 3 + Math.floor(i / 7)) % specials.length)))
 }
 
@@ -223,7 +281,12 @@ function agree(kernel: Kernel, arrays: readonly (readonly number[])[]): void {
   const count = kept.reduce((product, extent) => product * extent, 1)
   const evaluate = (meant: Kernel): number[] => {
     const out = new Array<number>(count).fill(Number.NaN)
-    if (count > 0) runKernel(meant, arrays.map((values) => [...values]), [out])
+    if (count > 0)
+      runKernel(
+        meant,
+        arrays.map((values) => [...values]),
+        [out],
+      )
     return out
   }
   const expected = evaluate(kernel)
@@ -255,6 +318,7 @@ function sumsMatch(a: number, b: number, dtype: DType, magnitude: number): boole
   const largest = dtype === 'f64' ? Infinity : dtype === 'f16' ? 65000 : 3e38
   if (Object.is(a, b) || a === b || magnitude >= largest || Number.isNaN(magnitude)) return true
   const unit = dtype === 'f64' ? 2 ** -53 : 2 ** -24
-  const last = dtype === 'f16' ? Math.max(2 ** -24, Math.abs(b) * 2 ** -10) : dtype === 'bf16' ? Math.abs(b) * 2 ** -7 : 0
+  const last =
+    dtype === 'f16' ? Math.max(2 ** -24, Math.abs(b) * 2 ** -10) : dtype === 'bf16' ? Math.abs(b) * 2 ** -7 : 0
   return Math.abs(a - b) <= magnitude * unit * 128 + last + 1e-44
 }

@@ -58,7 +58,10 @@ export function bindRuntime(library: NativeLibrary): RuntimeCalls {
     close: (runtime) => check('close', close(pointer(runtime))),
     program: (words) => made('program', program(typed(words, words.byteLength), words.length)),
     submit: (runtime, executable, arena, io) =>
-      ticket('submit', submit(pointer(runtime), pointer(executable), arena === 0n ? null : pointer(arena), typed(io, 0))),
+      ticket(
+        'submit',
+        submit(pointer(runtime), pointer(executable), arena === 0n ? null : pointer(arena), typed(io, 0)),
+      ),
     dispose: (runtime, executable) => void ticket('dispose', dispose(pointer(runtime), pointer(executable))),
     completed: (runtime) => ticket('completed', completed(pointer(runtime))),
     wait: (runtime, until) => wait(pointer(runtime), count(until)) === 0,
@@ -89,7 +92,8 @@ function check(call: string, status: unknown): void {
 }
 
 function ticket(call: string, value: unknown): number {
-  if (typeof value !== 'number' || value < 0) throw new PullbackError('out-of-memory', `[cpu] ${call}: no memory for the queue.`)
+  if (typeof value !== 'number' || value < 0)
+    throw new PullbackError('out-of-memory', `[cpu] ${call}: no memory for the queue.`)
   return value
 }
 
@@ -99,7 +103,8 @@ function made(call: string, value: unknown): Pointer {
 }
 
 function pointer(value: Pointer): Pointer {
-  if (typeof value !== 'bigint' || value === 0n) throw new InternalError(`a native call got ${String(value)} as a pointer`)
+  if (typeof value !== 'bigint' || value === 0n)
+    throw new InternalError(`a native call got ${String(value)} as a pointer`)
   return value
 }
 

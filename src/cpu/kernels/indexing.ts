@@ -101,7 +101,15 @@ export function lowerScatterAdd(extents: IndexedExtents & { readonly dtype: Floa
   const columnsPerPart = Math.max(1, Math.min(after, 256))
   const rowsPerPart = Math.max(1, Math.ceil(extent / Math.max(1, Math.min(8, Math.floor((extent * after) / 16384)))))
   const [ranges, columnParts] = [ceilDiv(extent, rowsPerPart), ceilDiv(after, columnsPerPart)]
-  const numbers = listArguments(scatterArguments, { extent, count, after, rowsPerPart, ranges, columnsPerPart, columnParts })
+  const numbers = listArguments(scatterArguments, {
+    extent,
+    count,
+    after,
+    rowsPerPart,
+    ranges,
+    columnsPerPart,
+    columnParts,
+  })
   const add = {
     source: printScatter(dtype),
     parts: before * ranges * columnParts,
@@ -162,7 +170,10 @@ export function lowerArgMax({ dtype, before, extent, after }: Omit<IndexedExtent
   const perPart = Math.max(1, Math.floor(16384 / extent))
   const numbers = listArguments(argMaxArguments, { extent, after, results, perPart })
   const pointers = [operand(0), operand(1)]
-  return { launches: [{ source: printArgMax(dtype), parts: ceilDiv(results, perPart), pointers, numbers }], scratchBytes: 0 }
+  return {
+    launches: [{ source: printArgMax(dtype), parts: ceilDiv(results, perPart), pointers, numbers }],
+    scratchBytes: 0,
+  }
 }
 
 const copyArguments = ['bytes', 'perPart'] as const
