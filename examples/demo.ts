@@ -38,7 +38,7 @@ async function demo(argv: readonly string[]): Promise<number> {
   const dir = workspace ?? (await mkdtemp(join(tmpdir(), 'pullback-demo-')))
   try {
     const images = join(dir, 'images')
-    title(`Pictures: red and blue circles and squares, in ${images}`)
+    title(`Pictures: red and blue circles and stars, in ${images}`)
     await writeShapes(images, { train: 800, val: 200, size: 96, seed: 0 })
     const picture = await firstPicture(join(images, 'val', 'red_circle'))
 

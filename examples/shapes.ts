@@ -1,4 +1,4 @@
-// Generated photographs, so to speak: circles and squares in red and blue before noisy, striped, speckled backgrounds.
+// Generated photographs, so to speak: circles and stars in red and blue before noisy, striped, speckled backgrounds.
 // Neither shape nor colour alone tells the four classes apart. The same seed gives the same files.
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -13,7 +13,7 @@ export interface ShapesOptions {
   readonly seed: number
 }
 
-const classes = ['blue_circle', 'blue_square', 'red_circle', 'red_square'] as const
+const classes = ['blue_circle', 'blue_star', 'red_circle', 'red_star'] as const
 type ShapeClass = (typeof classes)[number]
 
 /** Writes DIR/train/<class>/<image>.jpg and DIR/val/<class>/<image>.jpg. */
@@ -74,19 +74,20 @@ function paintSpeck(canvas: Canvas, random: Random): void {
   paintOutlined(canvas, [x, y], radius, colour, (u, v) => radius - Math.hypot(u, v))
 }
 
-/** A circle or a turned square of random brightness, where evaluation's central crop shows it whole. */
+/** A circle or a star of random brightness, where evaluation's central crop shows it whole. */
 function paintShape(canvas: Canvas, name: ShapeClass, random: Random): void {
   const { size } = canvas
   const radius = between(random, 0.2, 0.28) * size
   const centre = [between(random, 0.44, 0.56) * size, between(random, 0.44, 0.56) * size] as const
-  const turn = between(random, 0, Math.PI / 2)
+  const [turn, points] = [between(random, 0, 2 * Math.PI), Math.floor(between(random, 6, 9))]
   const [strong, weak] = [between(random, 170, 255), between(random, 0, 60)]
   const colour: Colour = name.startsWith('red') ? [strong, weak, weak] : [weak, weak, strong]
   const circle = (u: number, v: number): number => radius - Math.hypot(u, v)
-  const [cos, sin, side] = [Math.cos(turn), Math.sin(turn), 0.886 * radius] // half of it; the circle's area
-  const square = (u: number, v: number): number =>
-    side - Math.max(Math.abs(u * cos + v * sin), Math.abs(v * cos - u * sin))
-  paintOutlined(canvas, centre, 1.5 * radius, colour, name.endsWith('circle') ? circle : square)
+  const star = (u: number, v: number): number => {
+    const ray = 0.5 + 0.5 * Math.cos(points * Math.atan2(v, u) + turn) // 1 along a point, 0 between two
+    return 1.25 * radius * (0.35 + 0.65 * ray * ray) - Math.hypot(u, v)
+  }
+  paintOutlined(canvas, centre, 1.25 * radius, colour, name.endsWith('circle') ? circle : star)
 }
 
 /** Paints what `inside` says is within an outline: the signed distance from it, of points relative to the centre. */

@@ -8,7 +8,6 @@
 export function pipe<A, B>(value: A, f: (a: A) => B): B
 export function pipe<A, B, C>(value: A, f: (a: A) => B, g: (b: B) => C): C
 export function pipe<A, B, C, D>(value: A, f: (a: A) => B, g: (b: B) => C, h: (c: C) => D): D
-export function pipe<A>(value: A, ...rest: readonly ((a: A) => A)[]): A
 export function pipe(value: unknown, ...functions: readonly ((a: never) => unknown)[]): unknown {
   return functions.reduce<unknown>((current, f) => f(current as never), value)
 }

@@ -2,7 +2,7 @@
 // sides must have one dtype; plain numbers take the tensor's.
 import { bindOne } from '../dispatch.ts'
 import type { DType } from '../dtype.ts'
-import type { BinaryPrimitive, Comparison, PrimitiveParams, UnaryPrimitive } from '../primitives.ts'
+import type { BinaryPrimitive, Comparison, UnaryPrimitive } from '../primitives.ts'
 import { broadcastShapes } from '../shape.ts'
 import { Tensor } from '../tensor.ts'
 import { asTensor } from './create.ts'
