@@ -1,4 +1,4 @@
-// Generated photographs, so to speak: circles and stars in red and blue before noisy, striped, speckled backgrounds.
+// Generated photographs, so to speak: circles and stars in red and blue before noisy, shaded, speckled backgrounds.
 // Neither shape nor colour alone tells the four classes apart. The same seed gives the same files.
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -45,7 +45,7 @@ interface Canvas {
 /** A background, three specks of any colour, and the shape on top. */
 function drawImage(name: ShapeClass, size: number, random: Random): Uint8ClampedArray {
   const canvas: Canvas = { size, values: new Float32Array(size * size * 3) }
-  paintStripes(canvas, random)
+  paintBands(canvas, random)
   for (let speck = 0; speck < 3; speck++) paintSpeck(canvas, random)
   paintShape(canvas, name, random)
   return Uint8ClampedArray.from(canvas.values, (value) => value + 24 * (random() - 0.5))
@@ -54,11 +54,11 @@ function drawImage(name: ShapeClass, size: number, random: Random): Uint8Clamped
 const between = (random: Random, low: number, high: number): number => low + (high - low) * random()
 const anyColour = (random: Random): Colour => [255 * random(), 255 * random(), 255 * random()]
 
-/** Two colours in slanted stripes. */
-function paintStripes({ size, values }: Canvas, random: Random): void {
+/** Two colours in slanted bands. */
+function paintBands({ size, values }: Canvas, random: Random): void {
   const [one, other] = [anyColour(random), anyColour(random)]
   const angle = between(random, 0, Math.PI)
-  const frequency = (between(random, 1, 6) * 2 * Math.PI) / size
+  const frequency = (between(random, 0.3, 1.2) * 2 * Math.PI) / size
   const phase = between(random, 0, 2 * Math.PI)
   for (let pixel = 0; pixel < size * size; pixel++) {
     const along = (pixel % size) * Math.cos(angle) + Math.floor(pixel / size) * Math.sin(angle)
