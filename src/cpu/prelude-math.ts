@@ -144,9 +144,11 @@ PB_INLINE pbv_f pbv_log_f(pbv_f x) {
   const pbv_f special = pbv_select_f(x == 0.0f, pbv_splat_f(-__builtin_inff()), pbv_select_f(x > 0.0f, x, pbv_splat_f(__builtin_nanf(""))));
   return pbv_select_f((x > 0.0f) & (x < __builtin_inff()), result, special);
 }
+/* p = e / (1 + e) for e <= 1, one Newton step with what 1 + e lost; 1 - p is the reciprocal of 1 + e. */
 PB_INLINE pbv_f pbv_sigmoid_f(pbv_f x) {
-  const pbv_f small = pbv_exp_f(-pbv_abs_f(x));
-  return pbv_select_f(x >= 0.0f, pbv_splat_f(1.0f), small) / (1.0f + small);
+  const pbv_f e = pbv_exp_f(-pbv_abs_f(x)), s = 1.0f + e, lost = e - (s - 1.0f), q = e / s;
+  const pbv_f p = pbv_fma(pbv_fma(-q, s, e) - q * lost, 1.0f - q, q);
+  return pbv_select_f(x >= 0.0f, 1.0f - p, p);
 }
 PB_INLINE pbv_f pbv_tanh_f(pbv_f x) {
   const pbv_f t = pbv_abs_f(x), z = x * x;
@@ -157,8 +159,7 @@ PB_INLINE pbv_f pbv_tanh_f(pbv_f x) {
   p = pbv_fma(p, z, pbv_splat_f(0x1.111066p-3f));
   p = pbv_fma(p, z, pbv_splat_f(-0x1.555554p-2f));
   const pbv_f near = pbv_fma(p * z, x, x), far = 1.0f - 2.0f / (pbv_exp_f(t + t) + 1.0f);
-  const pbv_i sign = (pbv_i)x & INT32_MIN;
-  return pbv_select_f(t < 0.625f, near, (pbv_f)((pbv_i)far | sign));
+  return (pbv_f)((pbv_i)pbv_select_f(t < 0.625f, near, far) | ((pbv_i)x & INT32_MIN));
 }
 PB_INLINE pbv_f pbv_erf_f(pbv_f x) {
   const pbv_f t = pbv_abs_f(x), z = x * x;

@@ -4,8 +4,6 @@ import { ShapeError } from '../tensor/errors.ts'
 import {
   type ConvOptions,
   type PoolOptions,
-  asPadding,
-  asPair,
   avgPool2d as averagePool,
   conv2d as convolve,
   maxPool2d as maximumPool,
@@ -15,12 +13,14 @@ import { mean } from '../tensor/ops/reduce.ts'
 import type { Pair } from '../tensor/primitives.ts'
 import { type Shape, showShape } from '../tensor/shape.ts'
 import type { Tensor } from '../tensor/tensor.ts'
+import { asPadding, asPair } from '../tensor/windows.ts'
 import { type Fan, kaimingNormal, torchUniform } from './init.ts'
 import { type Layer, type Nothing, Parameter, layer, pure } from './layer.ts'
 
 /** The parameters of a convolution: filters [out, h, w, in / groups] and, unless left out, a bias [out]. */
 export type Conv2dParams = { readonly weight: Tensor; readonly bias?: Tensor }
 
+/** The shape of a convolution layer and its first values. */
 export interface Conv2dOptions extends ConvOptions {
   /** The number of output channels. */
   readonly features: number

@@ -3,8 +3,7 @@
 import { storageOf, type Tensor } from '../tensor/tensor.ts'
 import { TraceError, ValueError } from '../tensor/errors.ts'
 import { tensor } from '../tensor/ops/create.ts'
-import { randomBits } from '../tensor/philox.ts'
-import { seedWords } from '../tensor/random.ts'
+import { randomBits, seedWords } from '../tensor/philox.ts'
 import { at, type Shape, sizeOf } from '../tensor/shape.ts'
 
 /** A distribution of first values. */

@@ -1,5 +1,6 @@
 // Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011) on the host: the definition every
 // device's randomBits must agree with, bit for bit.
+import { ValueError } from './errors.ts'
 
 const multiplier0 = 0xd2511f53 | 0
 const multiplier1 = 0xcd9e8d57 | 0
@@ -80,4 +81,10 @@ function multiplyHigh(a: number, b: number): number {
   const middle = (Math.imul(aHigh, bLow) + (Math.imul(aLow, bLow) >>> 16)) | 0
   const cross = (Math.imul(aLow, bHigh) + (middle & 0xffff)) | 0
   return (Math.imul(aHigh, bHigh) + (middle >>> 16) + (cross >>> 16)) | 0
+}
+
+/** The two words of a seed's key: an integer of up to 53 bits. */
+export function seedWords(seed: number): [number, number] {
+  if (!Number.isSafeInteger(seed)) throw new ValueError(`[random.key] expected an integer seed, got ${seed}.`)
+  return [seed | 0, Math.floor(seed / 2 ** 32) | 0]
 }

@@ -2,9 +2,9 @@
 // same key gives the same bits on every device.
 import { bindOne, defaultDevice, scalar, wrapStorage } from './dispatch.ts'
 import type { FloatDType } from './dtype.ts'
-import { ValueError } from './errors.ts'
 import { cast, cos, less, log, mul, neg, sqrt, sub, add } from './ops/pointwise.ts'
 import { reshape, slice } from './ops/movement.ts'
+import { seedWords } from './philox.ts'
 import { range, sizeOf, type Shape } from './shape.ts'
 import type { Tensor } from './tensor.ts'
 
@@ -13,12 +13,6 @@ const streams = { draw: 0, split: 1, fold: 2 } as const
 /** A key from a seed, an integer of up to 53 bits. */
 export function key(seed: number): Tensor {
   return wrapStorage(defaultDevice().upload(Int32Array.from(seedWords(seed)), { shape: [2], dtype: 'i32' }))
-}
-
-/** @internal The two words of a seed's key. */
-export function seedWords(seed: number): [number, number] {
-  if (!Number.isSafeInteger(seed)) throw new ValueError(`[random.key] expected an integer seed, got ${seed}.`)
-  return [seed | 0, Math.floor(seed / 2 ** 32) | 0]
 }
 
 /** `count` keys that are independent of each other and of `from`'s own draws. */

@@ -28,6 +28,7 @@ export interface LoopCheckpoints {
   readonly notes?: Readonly<Record<string, string>>
 }
 
+/** What a run needs, and whom it tells. */
 export interface FitOptions<P extends TensorTree, S extends TensorTree> extends TrainStepOptions {
   readonly model: Layer<P, S>
   /** How the run begins; its state is donated. */

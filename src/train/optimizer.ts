@@ -22,6 +22,7 @@ export interface DecayOptions {
   readonly decays?: (path: string) => boolean
 }
 
+/** How SGD moves. */
 export interface SgdOptions extends DecayOptions {
   /** 0 unless said otherwise. */
   readonly momentum?: number
@@ -72,6 +73,7 @@ export function sgd(options: SgdOptions = {}): Optimizer<SgdState> {
   }
 }
 
+/** How RMSprop moves. */
 export interface RmspropOptions extends DecayOptions {
   /** How slowly the mean of squares moves: 0.9 unless said otherwise (NVIDIA's recipes). */
   readonly alpha?: number

@@ -5,7 +5,7 @@ import type { TensorTree, Variables } from '../nn/layer.ts'
 import { type LossScale, none } from './loss-scale.ts'
 import { mapTensors } from './map.ts'
 import type { Optimizer } from './optimizer.ts'
-import { seedWords } from '../tensor/random.ts'
+import { seedWords } from '../tensor/philox.ts'
 
 /** All there is to a run in progress; a checkpoint is this tree by path. */
 export type TrainState<P extends TensorTree = TensorTree, S extends TensorTree = TensorTree> = {

@@ -37,6 +37,7 @@ export type TrainMetrics = MetricSums & {
   readonly scale: Tensor
 }
 
+/** What a training step does besides the forward and backward pass. */
 export interface TrainStepOptions extends EvalStepOptions {
   readonly optimizer: Optimizer
   /** 0 unless said otherwise. */

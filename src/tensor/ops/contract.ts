@@ -4,6 +4,7 @@ import { ShapeError } from '../errors.ts'
 import type { DotParams, Padding, Pair } from '../primitives.ts'
 import { at, broadcastShapes, range, showShape } from '../shape.ts'
 import type { Tensor } from '../tensor.ts'
+import { asPadding, asPair } from '../windows.ts'
 import { broadcastTo, reshape } from './movement.ts'
 
 /** The general product: pairs `batch` and `contract` axes; the result has batch axes, then the left's free ones, then the right's. */
@@ -45,19 +46,6 @@ export interface ConvOptions {
   readonly padding?: number | Pair | Padding
   readonly dilation?: number | Pair
   readonly groups?: number
-}
-
-/** @internal A number or pair as a pair. */
-export function asPair(value: number | Pair | undefined, fallback: number): Pair {
-  if (value === undefined) return [fallback, fallback]
-  return typeof value === 'number' ? [value, value] : value
-}
-
-/** @internal Any form of padding as [[top, bottom], [left, right]]. */
-export function asPadding(value: number | Pair | Padding | undefined): Padding {
-  if (value === undefined || typeof value === 'number') return [asPair(value, 0), asPair(value, 0)]
-  const [h, w] = value
-  return [typeof h === 'number' ? [h, h] : h, typeof w === 'number' ? [w, w] : w]
 }
 
 /**
