@@ -42,12 +42,12 @@ interface Canvas {
   readonly values: Float32Array
 }
 
-/** A background, three specks of any colour, and the shape on top. */
+/** A background, three specks of any colour, and nine of the shape on top, so that every crop shows some. */
 function drawImage(name: ShapeClass, size: number, random: Random): Uint8ClampedArray {
   const canvas: Canvas = { size, values: new Float32Array(size * size * 3) }
   paintBands(canvas, random)
   for (let speck = 0; speck < 3; speck++) paintSpeck(canvas, random)
-  paintShape(canvas, name, random)
+  for (let cell = 0; cell < 9; cell++) paintShape(canvas, name, cell, random)
   return Uint8ClampedArray.from(canvas.values, (value) => value + 24 * (random() - 0.5))
 }
 
@@ -74,11 +74,12 @@ function paintSpeck(canvas: Canvas, random: Random): void {
   paintOutlined(canvas, [x, y], radius, colour, (u, v) => radius - Math.hypot(u, v))
 }
 
-/** A circle or a star of random brightness, where evaluation's central crop shows it whole. */
-function paintShape(canvas: Canvas, name: ShapeClass, random: Random): void {
+/** A circle or a star of random brightness, somewhere in its ninth of the picture. */
+function paintShape(canvas: Canvas, name: ShapeClass, cell: number, random: Random): void {
   const { size } = canvas
-  const radius = between(random, 0.2, 0.28) * size
-  const centre = [between(random, 0.44, 0.56) * size, between(random, 0.44, 0.56) * size] as const
+  const radius = between(random, 0.09, 0.14) * size
+  const place = (part: number): number => ((part + between(random, 0.3, 0.7)) * size) / 3
+  const centre = [place(cell % 3), place(Math.floor(cell / 3))] as const
   const [turn, points] = [between(random, 0, 2 * Math.PI), Math.floor(between(random, 6, 9))]
   const [strong, weak] = [between(random, 170, 255), between(random, 0, 60)]
   const colour: Colour = name.startsWith('red') ? [strong, weak, weak] : [weak, weak, strong]
