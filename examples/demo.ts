@@ -39,36 +39,57 @@ async function demo(argv: readonly string[]): Promise<number> {
   try {
     const images = join(dir, 'images')
     title(`Pictures: red and blue circles and stars, in ${images}`)
-    await writeShapes(images, { train: 800, val: 200, size: 96, seed: 0 })
+    await writeShapes(images, { train: 1000, val: 200, size: 96, seed: 0 })
     const picture = await firstPicture(join(images, 'val', 'red_circle'))
 
     title(`${headline}: one training step on two pictures, one classification, with random weights`)
     const common = ['--device', device, '--workspace', dir]
-    const step = ['--arch', headline, '--amp', '-b', '2', '--prof', '1', '--epochs', '1', '--training-only']
-    const first = await trainOn([images, ...common, ...step, '--no-checkpoints', '--raport-file', 'headline.json'])
+    const step = [
+      '--arch',
+      headline,
+      '--amp',
+      '--static-loss-scale',
+      '128',
+      '-b',
+      '2',
+      '--prof',
+      '1',
+      '--training-only',
+    ]
+    const first = await trainOn([
+      images,
+      ...common,
+      ...step,
+      '--epochs',
+      '1',
+      '--no-checkpoints',
+      '--raport-file',
+      'headline.json',
+    ])
     if (first.exitCode !== 0) return first.exitCode
     await classify(['--arch', headline, '--image', picture, '--device', device])
 
-    title(`${arch}: learning to tell the four classes apart (chance 25 %, goal ${goal} %)`)
+    title(`${arch}: learning to tell four classes apart (chance 25 %, goal ${goal} %)`)
     const small = ['--arch', arch, '--image-size', '64']
-    const { exitCode, evaluation } = await trainOn([images, ...common, ...small, ...recipe])
+    const { exitCode, bestTop1 } = await trainOn([images, ...common, ...small, ...recipe])
     if (exitCode !== 0) return exitCode
 
     title('The best checkpoint, read back, on a picture of a red circle')
     const best = join(dir, train.checkpointNames.best)
     await classify([...small, '--image', picture, '--pretrained-from-file', best, '--device', device])
-    const reached = evaluation?.top1 ?? 0
-    title(`${reached.toFixed(1)} % of the validation pictures in ${((performance.now() - began) / 1000).toFixed(0)} s`)
-    return reached >= goal ? 0 : 1
+    title(
+      `${bestTop1.toFixed(1)} % of the validation pictures told right, in ${((performance.now() - began) / 1000).toFixed(0)} s`,
+    )
+    return bestTop1 >= goal ? 0 : 1
   } finally {
     if (workspace === undefined) await rm(dir, { recursive: true, force: true })
   }
 }
 
-/** Found by trying: small batches for many steps, a warm-up, residual blocks that begin as shortcuts. */
+/** Found by trying: small batches for many steps, a warm-up, residual blocks that begin as shortcuts, averages. */
 const recipe = [
-  ...['--amp', '--dynamic-loss-scale', '-b', '16', '--epochs', '6', '--lr', '0.02', '--warmup', '1'],
-  ...['--last_bn_0_init', '-p', '25'],
+  ...['--amp', '--dynamic-loss-scale', '-b', '16', '--epochs', '5', '--lr', '0.008', '--warmup', '2'],
+  ...['--last_bn_0_init', '--nesterov', '--use-ema', '0.97', '-p', '25'],
 ]
 
 const title = (text: string): void => void process.stdout.write(`\n${text}\n\n`)

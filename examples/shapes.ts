@@ -77,7 +77,7 @@ function paintSpeck(canvas: Canvas, random: Random): void {
 /** A circle or a star of random brightness, somewhere in its ninth of the picture. */
 function paintShape(canvas: Canvas, name: ShapeClass, cell: number, random: Random): void {
   const { size } = canvas
-  const radius = between(random, 0.09, 0.14) * size
+  const radius = between(random, 0.11, 0.15) * size
   const place = (part: number): number => ((part + between(random, 0.3, 0.7)) * size) / 3
   const centre = [place(cell % 3), place(Math.floor(cell / 3))] as const
   const [turn, points] = [between(random, 0, 2 * Math.PI), Math.floor(between(random, 6, 9))]

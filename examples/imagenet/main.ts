@@ -19,7 +19,8 @@ import {
 export interface Outcome {
   /** 0, or 130 and 143 after SIGINT and SIGTERM. */
   readonly exitCode: number
-  readonly evaluation: train.Evaluation | undefined
+  /** The best top-1 of the run's evaluations, in percent: that of model_best.safetensors. */
+  readonly bestTop1: number
 }
 
 type ResNetRun = train.Run<nn.ResNetParams, nn.ResNetState>
@@ -42,11 +43,7 @@ export async function run(argv: readonly string[], architectures: Architectures 
     log.log('PARAMETER', { ...flags, lr: plan.learningRate, device: device.description })
     const start = await initial(plan)
     if (flags.evaluate) return await evaluateOnly(flags, model, start, data, log, stop)
-    const {
-      ending,
-      evaluation,
-      run: ended,
-    } = await train.fit({
+    const { ending, run: ended } = await train.fit({
       model,
       run: start,
       data,
@@ -58,7 +55,7 @@ export async function run(argv: readonly string[], architectures: Architectures 
     })
     train.disposeTree(ended.state)
     if (data.broken > 0) say(`${data.broken} images could not be read`)
-    return { exitCode: ending === 'interrupted' ? stop.exitCode : 0, evaluation }
+    return { exitCode: ending === 'interrupted' ? stop.exitCode : 0, bestTop1: ended.position.bestTop1 }
   } finally {
     progress.finish()
     log.close()
@@ -225,10 +222,10 @@ async function evaluateOnly(
   const step = train.makeEvalStep(model, { precision: flags.amp ? 'f16' : 'f32', topk: flags.topk })
   const limit = flags.prof === -1 ? {} : { limit: flags.prof }
   const found = await train.evaluate(step, state.ema ?? state, data.validation(), { ...limit, signal: stop.signal })
-  if (found === undefined) return { exitCode: stop.exitCode, evaluation: undefined }
+  if (found === undefined) return { exitCode: stop.exitCode, bestTop1: 0 }
   log.log([], train.evaluationRecord(found, flags.topk))
   process.stdout.write(`${train.evaluationLine('evaluation', found, flags.topk)}\n`)
-  return { exitCode: 0, evaluation: found }
+  return { exitCode: 0, bestTop1: found.top1 }
 }
 
 if (isProgram(import.meta.url)) await main(async () => (await run(process.argv.slice(2))).exitCode)

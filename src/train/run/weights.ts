@@ -39,17 +39,20 @@ export interface WeightReport {
 }
 
 /**
- * Reads weights from a safetensors file with timm's or NVIDIA's names (ours are NVIDIA's); of a checkpoint the model's
- * weights are read and the rest is passed over.
+ * Reads weights from a safetensors file with timm's or NVIDIA's names (ours are NVIDIA's). Of a checkpoint the model's
+ * weights are read (the averages where it keeps them, for those are what its evaluations measured), and nothing else.
  *
  * @throws PullbackError `file` when the file is damaged, holds no weights, or its squeeze widths follow no rule
  */
 export async function readWeights(path: string): Promise<PretrainedWeights> {
   const { tensors, metadata } = await readSafetensors(path)
-  const names = [...tensors.keys()].filter((name) => !isRunEntry(name))
+  const averages = [...tensors.keys()].some((name) => name.startsWith('ema.')) ? 'ema.' : ''
+  const names = [...tensors.keys()]
+    .filter((name) => (averages === '' ? !isRunEntry(name) : name.startsWith(averages)))
+    .map((name) => name.slice(averages.length))
   const weights = new Map<string, Weight>()
   for (const name of names) {
-    const entry = tensors.get(name)
+    const entry = tensors.get(averages + name)
     const weight = entry === undefined ? undefined : importWeight(name, entry)
     if (weight === undefined) continue
     if (weights.has(weight.path))
