@@ -105,7 +105,7 @@ PB_INLINE void pbv_store_u8(uint8_t *p, pbv_i x) { const pbv_bytes y = __builtin
 PB_INLINE void pbv_store_bool(uint8_t *p, pbv_b x) { pbv_store_u8(p, x & 1); }
 `
 
-/** The first m lanes, strided lanes, and one element in all lanes, by way of the whole. */
+/** The first m lanes, strided lanes, elements that repeat, and one element in all lanes, by way of the whole. */
 function pieces(dtype: string, element: string, register: string): string {
   return `
 PB_INLINE ${register} pbv_spread_${dtype}(const ${element} *p) {
@@ -114,6 +114,11 @@ PB_INLINE ${register} pbv_spread_${dtype}(const ${element} *p) {
 }
 PB_INLINE ${register} pbv_gather_${dtype}(const ${element} *p, int64_t s) {
   const ${element} all[PBV_LANES] = {p[0], p[s], p[2 * s], p[3 * s], p[4 * s], p[5 * s], p[6 * s], p[7 * s]};
+  return pbv_load_${dtype}(all);
+}
+PB_INLINE ${register} pbv_cycle_${dtype}(const ${element} *p, int64_t s, int64_t c, int64_t period) {
+  ${element} all[PBV_LANES];
+  PBV_EACH all[i] = p[(c + i) % period * s];
   return pbv_load_${dtype}(all);
 }
 PB_INLINE void pbv_scatter_${dtype}(${element} *p, int64_t s, ${register} x) {

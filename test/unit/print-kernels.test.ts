@@ -63,6 +63,53 @@ describe('large kernels', () => {
     sumsAgree(kernel, f32(6 * 140000), 2800, (i) => (Math.floor(i / 3500) % 40) * 70 + (i % 70))
   })
 
+  it.each([
+    ['pixels of three channels', 4096, 3],
+    ['more tiles than one', 40960, 5],
+    ['one tile of rows', 8, 7],
+    ['rows that do not divide', 4095, 3],
+  ])('joins short rows whose factors repeat: %s', (_name, rows, columns) => {
+    const kernel: Kernel = {
+      axes: [
+        { extent: rows, role: 'map' },
+        { extent: columns, role: 'map' },
+      ],
+      inputs: [
+        { dtype: 'u8', strides: [columns, 1], offset: 0 },
+        { dtype: 'f32', strides: [0, 2], offset: 1 },
+      ],
+      nodes: [
+        { op: 'load', dtype: 'u8', input: 0 },
+        { op: 'cast', dtype: 'f32', args: [0] },
+        { op: 'load', dtype: 'f32', input: 1 },
+        { op: 'mul', dtype: 'f32', args: [1, 2] },
+      ],
+      stores: [{ node: 3, dtype: 'f32', output: 0, strides: [columns, 1], offset: 0 }],
+      reductions: [],
+    }
+    const pixels = Uint8Array.from({ length: rows * columns }, (_, i) => (i * 31) % 251)
+    const factors = f32(2 * columns)
+    const [result] = native.run(kernel, [pixels, factors], [{ dtype: 'f32', count: pixels.length }])
+    pixels.forEach((pixel, i) => expect(result![i]).toBe(Math.fround(pixel * factors[1 + 2 * (i % columns)]!)))
+  })
+
+  it('transposes', () => {
+    const [rows, columns] = [130, 77]
+    const kernel: Kernel = {
+      axes: [
+        { extent: rows, role: 'map' },
+        { extent: columns, role: 'map' },
+      ],
+      inputs: [{ dtype: 'f32', strides: [1, rows], offset: 0 }],
+      nodes: [{ op: 'load', dtype: 'f32', input: 0 }],
+      stores: [{ node: 0, dtype: 'f32', output: 0, strides: [columns, 1], offset: 0 }],
+      reductions: [],
+    }
+    const values = Float32Array.from({ length: rows * columns }, (_, i) => i)
+    const [result] = native.run(kernel, [values], [{ dtype: 'f32', count: values.length }])
+    result!.forEach((value, i) => expect(value).toBe((i % columns) * rows + Math.floor(i / columns)))
+  })
+
   it('gives the same bits with 1, 2 and 3 threads', () => {
     const kernel = reduceKernel([50000, 40], ['reduce', 'map'], [40, 1], [0, 1])
     const values = f32(50000 * 40).map((v) => Math.fround(v * 1.1))
@@ -101,7 +148,7 @@ describe('large kernels', () => {
         .launches.map(({ source }) => source.text)
         .join('')
     }
-    expect(textOf(10, 20, 3)).toBe(textOf(5000, 777, -0.1))
+    expect(textOf(10, 40, 3)).toBe(textOf(5000, 777, -0.1))
   })
 
   function sumsAgree(kernel: Kernel, values: Float32Array, count: number, placeOf: (i: number) => number): void {

@@ -41,6 +41,8 @@ export interface Named {
   /** '' where the stride is 0. */
   readonly row: string
   readonly column: string
+  /** '' where the access does not begin again. */
+  readonly period: string
 }
 
 /** All that printing a kernel's body refers to. */
@@ -165,6 +167,7 @@ function valueOf(scope: Scope, index: number, node: KernelNode, span: Span): str
 
 function printLoad(dtype: keyof typeof storageTypes, from: Named, span: Span): string {
   if (from.column === '') return `pbv_spread_${dtype}(${from.name})`
+  if (from.period !== '') return `pbv_cycle_${dtype}(${from.name}, ${from.column}, c0 + c, ${from.period})`
   const step = from.placed.column === 1 ? '1' : from.column
   const place = step === '1' ? `${from.name} + c` : `${from.name} + c * ${step}`
   if (span === 'rest') return `pbv_gather_part_${dtype}(${place}, ${step}, m)`

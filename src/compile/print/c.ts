@@ -120,7 +120,15 @@ function layPartials(kernel: Kernel, nest: Nest, splits: number): Partials {
   const columns = nest.form === 'column' ? nest.column : 1
   const total = sizeOf(nest.map) * columns
   const map = nest.map.map((_extent, axis) => sizeOf(nest.map.slice(axis + 1)) * columns)
-  const place: Placed = { offset: 0, map, reduce: [], row: 0, column: nest.form === 'column' ? 1 : 0, split: total }
+  const place: Placed = {
+    offset: 0,
+    map,
+    reduce: [],
+    row: 0,
+    column: nest.form === 'column' ? 1 : 0,
+    period: 0,
+    split: total,
+  }
   const offsets: number[] = []
   let bytes = 0
   for (const reduction of kernel.reductions) {
@@ -154,6 +162,7 @@ function namer(numbers: Numbers) {
     reduce: placed.reduce.map((stride, axis) => numbers.add(`${name}_reduce${axis}`, stride)),
     row: placed.row === 0 ? '' : numbers.add(`${name}_row`, placed.row),
     column: placed.column === 0 ? '' : numbers.add(`${name}_column`, placed.column),
+    period: placed.period === 0 ? '' : numbers.add(`${name}_period`, placed.period),
   })
 }
 
@@ -235,7 +244,7 @@ function printPlace({ lines, nest }: Scope, access: Named, type: string, pointer
     ...access.map.map((stride, axis) => `i${axis} * ${stride}`),
     ...access.reduce.map((stride, axis) => `j${axis} * ${stride}`),
     ...(access.row === '' || nest.row === 1 ? [] : [`r0 * ${access.row}`]),
-    ...(access.column === '' ? [] : [`c0 * ${access.column}`]),
+    ...(access.column === '' || access.period !== '' ? [] : [`c0 * ${access.column}`]),
   ]
   const base = pointer === undefined ? '' : `(${type.trim()})${pointer} + `
   lines.add(`${type}${access.name} = ${base}${terms.join(' + ')};`)

@@ -12,8 +12,8 @@ export type { PrintedKernel, PrintedLaunch, PrintedPointer, PrintedSource } from
 /**
  * A kernel as launches of functions in the dialect's language.
  *
- * The text depends on the kernel's structure (axes and roles, nodes, dtypes, which strides are 0 or 1); extents, strides,
- * offsets and constants are arguments of the launches.
+ * The text depends on the kernel's structure (axes and roles, nodes, dtypes, which strides are 0 or 1, whether rows are so
+ * short that several are joined); extents, strides, offsets and constants are arguments of the launches.
  */
 export function printKernel(kernel: Kernel, dialect: Dialect): PrintedKernel {
   if (kernel.axes.some(({ extent, role }) => role === 'map' && extent === 0)) return { launches: [], scratchBytes: 0 }

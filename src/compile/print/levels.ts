@@ -32,14 +32,15 @@ export function levelsOf(kernel: Kernel, nest: Nest): Levels {
     if (columns[index] !== true) return rows[index] === true ? 'row' : 'tile'
     return rows[index] === true || nest.row === 1 ? 'point' : 'column'
   })
-  return { of, buffered: bufferedOf(kernel, of) }
+  const repeats = (node: KernelNode): boolean => node.op === 'load' && (nest.inputs[node.input]?.period ?? 0) > 0
+  return { of, buffered: bufferedOf(kernel, of, (node) => isPlain(node) && !repeats(node)) }
 }
 
 function varies(placed: Placed | undefined, along: 'row' | 'column'): boolean {
   return placed !== undefined && placed[along] !== 0
 }
 
-function bufferedOf(kernel: Kernel, of: readonly Level[]): Set<number> {
+function bufferedOf(kernel: Kernel, of: readonly Level[], isCheap: (node: KernelNode) => boolean): Set<number> {
   const buffered = new Set<number>()
   const visit = (index: number): void => {
     const node = at(kernel.nodes, index)
@@ -55,7 +56,7 @@ function bufferedOf(kernel: Kernel, of: readonly Level[]): Set<number> {
 }
 
 /** Nodes that cost no more than reading a buffer. */
-function isCheap(node: KernelNode): boolean {
+function isPlain(node: KernelNode): boolean {
   return node.op === 'load' || node.op === 'constant' || node.op === 'index' || node.op === 'cast'
 }
 

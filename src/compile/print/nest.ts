@@ -22,6 +22,8 @@ export interface Placed {
   readonly reduce: readonly number[]
   readonly row: number
   readonly column: number
+  /** Where columns were made of several rows, and this access begins again with each of them: after how many; else 0. */
+  readonly period: number
   /** From the results of one split to those of the next; 0 but for partial results. */
   readonly split: number
 }
@@ -66,7 +68,7 @@ export function arrange(kernel: Kernel): Nest {
   const bytes = (list: readonly { readonly dtype: DType }[]): number[] => list.map(({ dtype }) => bytesOf(dtype))
   const own = nodes.filter((access) => access !== undefined).map(() => 0)
   const moved = [...bytes(kernel.inputs), ...own, ...bytes(kernel.stores), ...bytes(kernel.reductions)]
-  const loops = split(axes, innermost(axes, moved))
+  const loops = fold(split(axes, innermost(axes, moved)), (k) => k < kernel.inputs.length)
   const placed = accesses.map((access, k) => place(access, loops, k))
   const take = (count: number): Placed[] => placed.splice(0, count)
   const { form, map, reduce, row, column } = loops
@@ -112,6 +114,38 @@ interface Loops {
   readonly reduce: readonly Axis[]
   readonly row: Axis | undefined
   readonly column: Axis | undefined
+  /** By access; set by `fold`. */
+  readonly periods?: readonly number[]
+}
+
+/** Columns that vectors fill well enough without help. */
+const enoughColumns = 32
+/** Columns that several short rows are joined to, at most. */
+const joinedColumns = 256
+
+/**
+ * Joins short rows (pixels of three channels) to longer ones, so that vectors are full: a number of rows that divides
+ * theirs becomes part of the columns. Accesses walk on from row to row, or, if `mayRepeat`, begin again with each.
+ */
+function fold(loops: Loops, mayRepeat: (k: number) => boolean): Loops {
+  const { form, row, column } = loops
+  if (form !== 'pointwise' || row === undefined || column === undefined || column.extent >= enoughColumns) return loops
+  const walksOn = zip(row.strides, column.strides).map(([far, near]) => far === near * column.extent)
+  if (!walksOn.every((on, k) => on || (row.strides[k] === 0 && mayRepeat(k)))) return loops
+  const factors = [256, 128, 64, 32, 16, 8, 4, 2].filter(
+    (f) => f * column.extent <= joinedColumns && (f * column.extent) % 8 === 0 && row.extent % f === 0,
+  )
+  const [factor] = factors
+  if (factor === undefined) return loops
+  return {
+    ...loops,
+    row:
+      row.extent === factor
+        ? undefined
+        : { ...row, extent: row.extent / factor, strides: row.strides.map((stride) => stride * factor) },
+    column: { ...column, extent: column.extent * factor },
+    periods: walksOn.map((on, k) => (on || column.strides[k] === 0 ? 0 : column.extent)),
+  }
 }
 
 function split(axes: readonly Axis[], inner: number): Loops {
@@ -131,6 +165,7 @@ function place(access: Access, loops: Loops, k: number): Placed {
     reduce: loops.reduce.map(stride),
     row: stride(loops.row),
     column: stride(loops.column),
+    period: loops.periods?.[k] ?? 0,
     split: 0,
   }
 }

@@ -8,6 +8,8 @@ const partElements = 16384
 const mostParts = 64
 /** Columns that have accumulators or buffered values in the first-level cache. */
 export const cachedColumns = 512
+/** Columns of a tile whose rows lie together in memory: so many cache lines are read again for each row. */
+const transposedColumns = 16
 /** Rows summed in one go before their sum is added to the total: keeps f32 sums accurate. */
 const blockRows = 128
 /** Columns summed in one go where lanes lie along a reduced axis. */
@@ -34,7 +36,7 @@ export interface Partition {
 export function partition(nest: Nest, cached: boolean): Partition {
   const outer = sizeOf(nest.map)
   if (nest.form === 'pointwise') {
-    const columnChunk = even(nest.column, cached ? cachedColumns : partElements)
+    const columnChunk = even(nest.column, cached ? cachedColumns : transposes(nest) ? transposedColumns : partElements)
     const rowChunk = Math.min(nest.row, Math.max(1, Math.floor(partElements / columnChunk)))
     const [rowChunks, columnChunks] = [Math.ceil(nest.row / rowChunk), Math.ceil(nest.column / columnChunk)]
     const groups = outer * rowChunks * columnChunks
@@ -54,6 +56,10 @@ export function partition(nest: Nest, cached: boolean): Partition {
   const unitsPerSplit = Math.ceil(units / Math.max(1, Math.min(units, Math.ceil(wanted / groups))))
   const groupsPerPart = Math.max(1, Math.floor(groups / wanted))
   return finish({ rowChunk, columnChunk, rowChunks, columnChunks, groups, groupsPerPart, units, unitsPerSplit })
+}
+
+function transposes({ inputs, stores }: Nest): boolean {
+  return [...inputs, ...stores].some(({ row, column }) => row === 1 && column > 1)
 }
 
 function finish(cut: Omit<Partition, 'splits' | 'parts'>): Partition {
