@@ -114,10 +114,21 @@ function versionOf(command: readonly string[], environment: NodeJS.ProcessEnv): 
 
 /** The processor's name and features, since code for one need not run on another that shares the cache. */
 function processor(): string {
-  const model = cpus()[0]?.model ?? ''
-  if (process.platform !== 'linux') return `${process.arch} ${model}`
-  const flags = /^(flags|Features)\s*:.*$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[0] ?? ''
-  return `${process.arch} ${model} ${flags}`
+  return `${process.arch} ${cpus()[0]?.model ?? ''} ${features().join(' ')}`
+}
+
+/** The processor's features as Linux names them; none elsewhere. */
+function features(): string[] {
+  if (process.platform !== 'linux') return []
+  const line = /^(?:flags|Features)\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1] ?? ''
+  return line.trim().split(/\s+/)
+}
+
+/** The vector instructions that kernels are printed for, as far as this machine has them: `AVX2 FMA F16C`. */
+export function vectorInstructions(): string {
+  const present = new Set(features())
+  const used = ['avx512f', 'avx2', 'fma', 'f16c', 'asimd'].filter((name) => present.has(name))
+  return used.length === 0 ? 'vectors as the compiler has them' : used.join(' ').toUpperCase()
 }
 
 function quote(word: string): string {

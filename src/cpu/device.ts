@@ -7,6 +7,7 @@ import { type StorageArray, bytesOf, storageArray } from '../tensor/dtype.ts'
 import { InternalError } from '../tensor/errors.ts'
 import { type Program, type TensorType, showType } from '../tensor/program.ts'
 import { sizeOf } from '../tensor/shape.ts'
+import { vectorInstructions } from './compiler.ts'
 import { Engine, type EngineOptions } from './engine.ts'
 import { CpuExecutable } from './executable.ts'
 import type { Pointer } from './ffi/runtime.ts'
@@ -38,7 +39,7 @@ export class CpuDevice implements Device {
 
   constructor(readonly engine: Engine) {
     const { compiler, threads } = engine
-    this.description = `cpu: ${processorName()}, ${threads} threads, kernels by ${compiler.version}`
+    this.description = `cpu: ${processorName()}, ${threads} threads, ${vectorInstructions()}, kernels by ${compiler.version}`
     this.#memory = new Memory(engine.calls, engine, () => this.owners())
     this.#report = () => this.printProfiles()
     if (engine.profiled) process.once('exit', this.#report)
@@ -116,9 +117,14 @@ export class CpuDevice implements Device {
     this.engine.close()
   }
 
-  /** @internal Fresh storage that work enqueued with `ticket` writes. */
+  /** @internal Fresh memory for a result of work that is about to be enqueued. */
   fresh(type: TensorType): Block {
     return this.#memory.allocate(sizeOf(type.shape) * bytesOf(type.dtype), 'queue')
+  }
+
+  /** @internal Gives back a block that no storage came to own. */
+  giveBack(block: Block): void {
+    this.#memory.free(block)
   }
 
   /** @internal Notes a storage as alive. */

@@ -79,10 +79,20 @@ export class CpuExecutable implements Executable {
     )
   }
 
+  /** The blocks of the outputs: taken over or fresh; all or none, should memory run out. */
   private outputBlocks(given: readonly CpuStorage[]): Block[] {
-    return zip(this.types, this.#takeovers).map(([type, input]) =>
-      input === undefined ? this.device.fresh(type) : at(given, input).block,
-    )
+    const fresh: Block[] = []
+    try {
+      return zip(this.types, this.#takeovers).map(([type, input]) => {
+        if (input !== undefined) return at(given, input).block
+        const block = this.device.fresh(type)
+        fresh.push(block)
+        return block
+      })
+    } catch (error) {
+      for (const block of fresh) this.device.giveBack(block)
+      throw error
+    }
   }
 
   private check(inputs: readonly Storage[]): CpuStorage[] {
