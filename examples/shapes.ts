@@ -83,10 +83,10 @@ function paintShape(canvas: Canvas, name: ShapeClass, cell: number, random: Rand
   const [turn, points] = [between(random, 0, 2 * Math.PI), Math.floor(between(random, 6, 9))]
   const [strong, weak] = [between(random, 170, 255), between(random, 0, 60)]
   const colour: Colour = name.startsWith('red') ? [strong, weak, weak] : [weak, weak, strong]
-  const circle = (u: number, v: number): number => radius - Math.hypot(u, v)
+  const circle = (u: number, v: number): number => 1.1 * radius - Math.hypot(u, v)
   const star = (u: number, v: number): number => {
     const ray = 0.5 + 0.5 * Math.cos(points * Math.atan2(v, u) + turn) // 1 along a point, 0 between two
-    return 1.25 * radius * (0.35 + 0.65 * ray * ray) - Math.hypot(u, v)
+    return 1.25 * radius * (0.25 + 0.75 * ray ** 3) - Math.hypot(u, v)
   }
   paintOutlined(canvas, centre, 1.25 * radius, colour, name.endsWith('circle') ? circle : star)
 }
