@@ -122,7 +122,7 @@ function asked<T>(question: () => T, failures: Problem[]): T | undefined {
 
 /** The same without the keys that are undefined. */
 function defined(versions: { readonly [Key in keyof Versions]: Versions[Key] | undefined }): Versions {
-  return Object.fromEntries(Object.entries(versions).filter(([, value]) => value !== undefined)) as Versions
+  return Object.fromEntries(Object.entries(versions).filter(([, value]) => value !== undefined))
 }
 
 function ownMaps(): string {

@@ -143,13 +143,14 @@ describe('what is missing', () => {
   })
 
   test('two versions of cuDNN in one folder', () => {
-    const at = (name: string, version: string) => [`/py/nvidia/cudnn/lib/${name}`, `/x/${name}.${version}`]
+    const at = (name: string, version: string) =>
+      [`/py/nvidia/cudnn/lib/${name}`, `/x/${name.replace(/9$/, version)}`] as const
     const links = Object.fromEntries(
-      wholeCudnn.map((name) => at(name, name === 'libcudnn_cnn.so.9' ? '9.8.0' : '10.2')),
+      wholeCudnn.map((name) => at(name, name === 'libcudnn_cnn.so.9' ? '9.8.0' : '9.10.2')),
     )
     const { problems } = discover(fakeMachine({ ...complete, links }))
     expect(codes(problems)).toEqual(['cudnn-mixed'])
-    expect(sentence(problems)).toContain('libcudnn_cnn.so.9 is 9.9.8.0')
+    expect(sentence(problems)).toContain('libcudnn_cnn.so.9 is 9.8.0')
   })
 })
 
