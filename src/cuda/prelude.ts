@@ -8,4 +8,10 @@ import { registerPrelude } from './prelude-registers.ts'
 export const cudaPrelude: string = [devicePrelude, registerPrelude, memoryPrelude].join('')
 
 /** Options of NVRTC for printed kernels, to which the architecture comes. */
-export const cudaOptions: readonly string[] = ['--std=c++17', '--fmad=false', '--prec-div=true', '--prec-sqrt=true', '--ftz=false']
+export const cudaOptions: readonly string[] = [
+  '--std=c++17',
+  '--fmad=false',
+  '--prec-div=true',
+  '--prec-sqrt=true',
+  '--ftz=false',
+]

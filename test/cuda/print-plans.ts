@@ -5,17 +5,17 @@ import { type PrintedSource, cudaDialect, printKernel } from '../../src/compile/
 import { resnet } from '../../src/nn/index.ts'
 import { trainingPlan } from '../support/training-plan.ts'
 
-/** The training plan of a small SE-ResNeXt: a block of two stages, the first with a shortcut convolution. */
-export function smallPlan(compute: 'f16' | 'bf16' | 'f32'): Plan {
+/** The training plan of a small SE-ResNeXt with one block in each of its stages. */
+export function smallPlan(compute: 'f16' | 'bf16' | 'f32', stages = 2, { batch, size } = { batch: 2, size: 64 }): Plan {
   const model = resnet({
-    blocks: [1, 1],
-    widths: [64, 128],
+    layers: Array.from({ length: stages }, () => 1),
+    widths: 64,
     expansion: 2,
-    groups: 32,
+    cardinality: 32,
+    squeeze: { ratio: 16 },
     classes: 10,
-    squeeze: { width: (features) => features / 16 },
   })
-  return trainingPlan(model, 2, 64, compute)
+  return trainingPlan(model, batch, size, compute)
 }
 
 /** The kernels of a plan, in order. */

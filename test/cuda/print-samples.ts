@@ -44,7 +44,16 @@ export function arbitrarySample({ reduce }: { readonly reduce: boolean }): fc.Ar
       const axes = extents.map((extent, axis): LoopAxis => ({ extent, role: reduce && roles[axis] ? 'reduce' : 'map' }))
       const places = inputs.map((input) => ({ dtype: input.dtype, ...broadcastAccess(extents, input.layout) }))
       const nodes: KernelNode[] = places.map(({ dtype }, input) => ({ op: 'load', dtype, input }))
-      for (const code of codes) addNode(nodes, code, denseAccess(extents, axes.map(() => true), layout))
+      for (const code of codes)
+        addNode(
+          nodes,
+          code,
+          denseAccess(
+            extents,
+            axes.map(() => true),
+            layout,
+          ),
+        )
       const node = nodes.length - 1
       const { dtype } = at(nodes, node)
       const empty = axes.some((axis) => axis.role === 'reduce' && axis.extent === 0)
@@ -106,7 +115,9 @@ function addNode(nodes: KernelNode[], [kind = 0, a = 0, b = 0, c = 0]: readonly 
       return
     }
     case 3: {
-      const unary = isFloat(dtype) ? (['neg', 'abs', 'sign', 'floor', 'sqrt'] as const) : (['neg', 'abs', 'sign'] as const)
+      const unary = isFloat(dtype)
+        ? (['neg', 'abs', 'sign', 'floor', 'sqrt'] as const)
+        : (['neg', 'abs', 'sign'] as const)
       nodes.push({ op: dtype === 'bool' ? 'not' : at(unary, b % unary.length), dtype, args: [first] })
       return
     }
@@ -133,7 +144,16 @@ export function reduceKernel(
   const sum = { op: 'sum', dtype: 'f32', ...denseAccess(extents, kept, 0) } as const
   return {
     axes: zip(extents, roles).map(([extent, role]) => ({ extent, role })),
-    inputs: [{ dtype, ...denseAccess(extents, roles.map(() => true), 0) }],
+    inputs: [
+      {
+        dtype,
+        ...denseAccess(
+          extents,
+          roles.map(() => true),
+          0,
+        ),
+      },
+    ],
     nodes: [
       { op: 'load', dtype, input: 0 },
       { op: 'cast', dtype: 'f32', args: [0] },

@@ -63,7 +63,11 @@ describe('large kernels', () => {
       const results = [0, 5].map((seed) => sim.run(kernel, [encode(dtype, values)], outputs, seed))
       expect(results[1]).toEqual(results[0])
       const expected = range(2).map(() => new Array<number>(count).fill(0))
-      const kept = denseAccess(extents, roles.map((role) => role === 'map'), 0).strides
+      const kept = denseAccess(
+        extents,
+        roles.map((role) => role === 'map'),
+        0,
+      ).strides
       values.forEach((value, i) => {
         const place = placeOf(i, extents, kept)
         at(expected, 0)[place] = at(at(expected, 0), place) + value

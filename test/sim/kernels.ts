@@ -4,7 +4,7 @@ import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import koffi from 'koffi'
+import koffi, { type LibraryHandle } from 'koffi'
 import type { Kernel } from '../../src/compile/index.ts'
 import { type PrintedKernel, cudaDialect, printKernel } from '../../src/compile/print/index.ts'
 import { cudaPrelude } from '../../src/cuda/prelude.ts'
@@ -24,7 +24,7 @@ export class SimKernels {
   readonly #numbers = new Map<string, number>()
   readonly #barriers: readonly boolean[]
   readonly #folder: string
-  readonly #library: koffi.LibraryHandle
+  readonly #library: LibraryHandle
 
   constructor(kernels: readonly Kernel[], compiler = process.env['CXX'] ?? 'g++') {
     this.#printed = new Map(kernels.map((kernel) => [kernel, printKernel(kernel, cudaDialect)]))
@@ -60,7 +60,9 @@ export class SimKernels {
     })
     for (const { source, parts, pointers, numbers } of launches) {
       const addresses = pointers.map((pointer) =>
-        pointer.kind === 'operand' ? at(blocks, pointer.index) : at(blocks, contents.length - 1) + BigInt(pointer.offset),
+        pointer.kind === 'operand'
+          ? at(blocks, pointer.index)
+          : at(blocks, contents.length - 1) + BigInt(pointer.offset),
       )
       const argument = BigInt64Array.from([...addresses, ...numbers.map(BigInt)])
       const number = this.#numbers.get(source.name) ?? -1
@@ -78,14 +80,15 @@ export class SimKernels {
   }
 
   #functions() {
-    const { func } = this.#library
-    const bound = func.bind(this.#library)
+    const library = this.#library
     return [
-      bound('void *pb_sim_alloc(uint64_t bytes)'),
-      bound('void pb_sim_free(void *p)'),
-      bound('void pb_sim_copy_in(void *to, const void *from, uint64_t bytes)'),
-      bound('void pb_sim_copy_out(void *to, const void *from, uint64_t bytes)'),
-      bound('int pb_sim_launch(int kernel, const void *arguments, uint32_t blocks, int barriers, uint32_t seed)'),
+      library.func('void *pb_sim_alloc(uint64_t bytes)'),
+      library.func('void pb_sim_free(void *p)'),
+      library.func('void pb_sim_copy_in(void *to, const void *from, uint64_t bytes)'),
+      library.func('void pb_sim_copy_out(void *to, const void *from, uint64_t bytes)'),
+      library.func(
+        'int pb_sim_launch(int kernel, const void *arguments, uint32_t blocks, int barriers, uint32_t seed)',
+      ),
     ] as const
   }
 }

@@ -6,7 +6,16 @@ import { at, range } from '../../tensor/shape.ts'
 import type { Kernel } from '../kernel.ts'
 import { partialType } from './c.ts'
 import { cudaLevelsOf } from './cuda-levels.ts'
-import { type PointMap, type ReduceMap, type Width, blockThreads, mapPoints, mapReduction, mostSplits, widthOf } from './cuda-map.ts'
+import {
+  type PointMap,
+  type ReduceMap,
+  type Width,
+  blockThreads,
+  mapPoints,
+  mapReduction,
+  mostSplits,
+  widthOf,
+} from './cuda-map.ts'
 import { type Partials, combining, layPartials, rebind } from './cuda-partials.ts'
 import {
   type CudaScope,
@@ -76,8 +85,8 @@ function printReducing(
 ): PrintedLaunch {
   const places = partials?.places ?? nest.reductions
   const scope = scopeOf(kernel, nest, width, Math.max(map.blocks * blockThreads, map.units), places)
-  const types = kernel.reductions.map((reduction): DType =>
-    partials === undefined ? reduction.dtype : partialType(kernel, reduction),
+  const types = kernel.reductions.map(
+    (reduction): DType => (partials === undefined ? reduction.dtype : partialType(kernel, reduction)),
   )
   printReduction(scope, map, types)
   return finish(scope, map.blocks, partials)
