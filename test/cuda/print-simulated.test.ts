@@ -179,6 +179,65 @@ describe('nodes that random kernels do not have', () => {
   })
 })
 
+describe('reductions that random kernels seldom have, of numbers whose sums are exact', () => {
+  const extents = [3, 4, 5, 16]
+  const load = (dtype: 'f32' | 'f64', input: number) => ({ op: 'load', dtype, input }) as const
+  const sum = (node: number, dtype: 'f32' | 'f64', output: number) =>
+    ({ op: 'sum', node, dtype, output, strides: [0, 16, 0, 1], offset: 0 }) as const
+  const axes = extents.map((extent, axis) => ({ extent, role: axis % 2 === 0 ? 'reduce' : 'map' }) as const)
+  const full = denseAccess(extents, [true, true, true, true], 0)
+  const kernels: Kernel[] = [
+    {
+      axes,
+      inputs: [
+        { dtype: 'f32', ...full },
+        // The same for every row of the inner reduced axis, but not of the outer one.
+        { dtype: 'f32', strides: [16, 0, 0, 1], offset: 0 },
+        { dtype: 'f32', strides: [1, 0, 0, 0], offset: 0 },
+      ],
+      nodes: [
+        load('f32', 0),
+        load('f32', 1),
+        load('f32', 2),
+        { op: 'mul', dtype: 'f32', args: [0, 1] },
+        { op: 'add', dtype: 'f32', args: [3, 2] },
+      ],
+      stores: [],
+      reductions: [sum(4, 'f32', 0)],
+    },
+    {
+      // Accumulators of 8, 4 and 8 bytes take turns in the block's shared memory.
+      axes,
+      inputs: [
+        { dtype: 'f64', ...full },
+        { dtype: 'f32', ...full },
+      ],
+      nodes: [load('f64', 0), load('f32', 1)],
+      stores: [],
+      reductions: [sum(0, 'f64', 0), sum(1, 'f32', 1), { ...sum(0, 'f64', 2), op: 'max' }],
+    },
+  ]
+  let sim: SimKernels
+  beforeAll(() => {
+    sim = new SimKernels(kernels)
+  })
+  afterAll(() => {
+    sim.close()
+  })
+
+  it.each([0, 1, 2, 3, 4, 5])('in order %i', (seed) => {
+    for (const kernel of kernels) {
+      const arrays = kernel.inputs.map((_input, i) => range(960).map((j) => ((j * 7 + i * 3) % 61) - 30))
+      const expected = kernel.reductions.map(() => new Array<number>(64).fill(0))
+      runKernel(kernel, arrays, expected)
+      const inputs = kernel.inputs.map(({ dtype }, i) => encode(dtype, at(arrays, i)))
+      const outputs = kernel.reductions.map(({ dtype }) => ({ dtype, count: 64 }))
+      const got = sim.run(kernel, inputs, outputs, seed)
+      expect(got.map((array, i) => [...decode(at(outputs, i).dtype, array)])).toEqual(expected)
+    }
+  })
+})
+
 it('the text is one for all extents, strides and constants of a structure and width', () => {
   const textOf = (rows: number, columns: number, factor: number): string => {
     const scaled: Kernel = {

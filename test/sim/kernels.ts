@@ -69,7 +69,9 @@ export class SimKernels {
       const status = launch(number, argument, parts, at(this.#barriers, number) ? 1 : 0, seed) as number
       if (status !== 0) throw new Error(`${source.name}: a barrier that not all threads reach`)
     }
-    results.forEach((array, i) => copyOut(array, at(blocks, inputs.length + i), array.byteLength))
+    results.forEach((array, i) => {
+      copyOut(array, at(blocks, inputs.length + i), array.byteLength)
+    })
     for (const block of blocks) free(block)
     return results
   }
