@@ -6,6 +6,8 @@ import type { PrintedKernel } from './launch.ts'
 import { arrange } from './nest.ts'
 
 export { cDialect } from './c.ts'
+export { cudaDialect } from './cuda.ts'
+export { blockThreads } from './cuda-map.ts'
 export type { Dialect } from './dialect.ts'
 export type { PrintedKernel, PrintedLaunch, PrintedPointer, PrintedSource } from './launch.ts'
 

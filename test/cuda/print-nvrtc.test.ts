@@ -1,0 +1,63 @@
+// Every kernel of the small model's training step, and some that it does not have, through the real NVRTC for three
+// generations of GPUs. Needs no GPU; where there is no NVRTC it says so.
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import type { PrintedSource } from '../../src/compile/print/index.ts'
+import { cudaOptions, cudaPrelude } from '../../src/cuda/prelude.ts'
+import { seed } from '../runs.ts'
+import { findNvrtc } from './print-nvrtc.ts'
+import { kernelsOf, smallPlan, sourcesOf } from './print-plans.ts'
+import { arbitrarySample, reduceKernel } from './print-samples.ts'
+
+const nvrtc = findNvrtc()
+if (nvrtc === undefined)
+  console.log(
+    'NVRTC skipped: no libnvrtc under PULLBACK_CUDA_PATH, CUDA_HOME, /usr/local/cuda or .cuda (a virtual environment)',
+  )
+else console.log(`NVRTC: ${nvrtc.path}`)
+
+const architectures = ['sm_80', 'sm_90', 'sm_100']
+
+describe.skipIf(nvrtc === undefined)('NVRTC compiles', { timeout: 120_000 }, () => {
+  it.each(architectures)('the small training plan in f16, bf16 and f32 for %s', (architecture) => {
+    const kernels = (['f16', 'bf16', 'f32'] as const).flatMap((compute) => kernelsOf(smallPlan(compute)))
+    const sources = sourcesOf(kernels)
+    expect(sources.length).toBeGreaterThan(60)
+    const { registers, spilled } = compileAll(sources, architecture)
+    console.log(
+      `${architecture}: ${sources.length} sources of ${kernels.length} kernels, ${registers} registers at most`,
+    )
+    expect(spilled).toBe(0)
+  })
+
+  it.each(architectures)('random kernels of every dtype and node, and all large reductions, for %s', (architecture) => {
+    const random = [false, true].flatMap((reduce) =>
+      fc.sample(arbitrarySample({ reduce }), { numRuns: 12, seed: seed() }),
+    )
+    const sums = [
+      reduceKernel('f16', [100_000, 64], ['reduce', 'map']),
+      reduceKernel('f32', [4, 99_999], ['map', 'reduce']),
+    ]
+    compileAll(sourcesOf([...random.map(({ kernel }) => kernel), ...sums]), architecture)
+  })
+
+  it('refuses a text that names what the prelude lacks', () => {
+    const wrong = { name: 'wrong', text: 'PB_KERNEL(wrong, 1, 1) { *(float *)a.p[0] = pbv_nothing_f(1.0f); }\n' }
+    expect(() => compileAll([wrong], 'sm_90')).toThrow('pbv_nothing_f')
+  })
+})
+
+/** The most registers of any kernel, and bytes of spills in all. */
+function compileAll(sources: readonly PrintedSource[], architecture: string): { registers: number; spilled: number } {
+  if (nvrtc === undefined) throw new Error('no NVRTC')
+  const options = [...cudaOptions, `--gpu-architecture=${architecture}`, '--ptxas-options=-v']
+  const text = [cudaPrelude, ...sources.map((source) => source.text)].join('\n')
+  const { status, log, cubinBytes } = nvrtc.compile(text, options)
+  if (status !== 0) throw new Error(`NVRTC status ${status} for ${architecture}:\n${log.slice(0, 4000)}`)
+  expect(cubinBytes).toBeGreaterThan(0)
+  const numbers = (pattern: RegExp): number[] => [...log.matchAll(pattern)].map(([, count]) => Number(count))
+  const registers = numbers(/Used (\d+) registers/g)
+  expect(registers.length, 'every kernel has its line of the assembler').toBe(sources.length)
+  const spilled = numbers(/(\d+) bytes spill (?:stores|loads)/g).reduce((sum, count) => sum + count, 0)
+  return { registers: Math.max(...registers), spilled }
+}
