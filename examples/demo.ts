@@ -88,7 +88,7 @@ async function demo(argv: readonly string[]): Promise<number> {
 
 /** Found by trying: small batches for many steps, a warm-up, residual blocks that begin as shortcuts, averages. */
 const recipe = [
-  ...['--amp', '--dynamic-loss-scale', '-b', '16', '--epochs', '5', '--lr', '0.008', '--warmup', '2'],
+  ...['--amp', '--dynamic-loss-scale', '-b', '16', '--epochs', '6', '--lr', '0.008', '--warmup', '2'],
   ...['--last_bn_0_init', '--nesterov', '--use-ema', '0.97', '-p', '25'],
 ]
 

@@ -27,7 +27,13 @@ import { Numbers } from './numbers.ts'
 import { type Partition, cachedColumns, partition } from './partition.ts'
 
 /** C with the vector extensions of GCC and clang. */
-export const cDialect: Dialect = { name: 'c', storage: storageTypes, registers: registerTypes, print: printKernelInC }
+export const cDialect: Dialect = {
+  name: 'c',
+  storage: storageTypes,
+  registers: registerTypes,
+  joinsRows: true,
+  print: printKernelInC,
+}
 
 const opNames = { sum: 'add', max: 'max', min: 'min' } as const
 
@@ -96,7 +102,7 @@ function combine(kernel: Kernel, nest: Nest, splits: number, partials: Partials)
       return { ...reduction, node: i, offset, strides: [0, ...map, ...(columns ? [column] : [])] }
     }),
   }
-  const { launches } = printKernelInC(sums, arrange(sums))
+  const { launches } = printKernelInC(sums, arrange(sums, true))
   const [launch] = launches
   if (launch === undefined || launches.length > 1) throw new RangeError('internal: partial results of partial results')
   const outputs = launch.pointers.slice(inputs.length).map((pointer) => {

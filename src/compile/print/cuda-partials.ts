@@ -22,7 +22,15 @@ export function layPartials(kernel: Kernel, nest: Nest, splits: number): Partial
   const columns = nest.form === 'column' ? nest.column : 1
   const total = sizeOf(nest.map) * columns
   const map = nest.map.map((_extent, axis) => sizeOf(nest.map.slice(axis + 1)) * columns)
-  const place: Placed = { offset: 0, map, reduce: [], row: 0, column: nest.form === 'column' ? 1 : 0, split: total }
+  const place: Placed = {
+    offset: 0,
+    map,
+    reduce: [],
+    row: 0,
+    column: nest.form === 'column' ? 1 : 0,
+    period: 0,
+    split: total,
+  }
   const offsets: number[] = []
   let bytes = 0
   for (const reduction of kernel.reductions) {

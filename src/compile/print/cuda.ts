@@ -37,7 +37,13 @@ import { type Nest, type Placed, arrange } from './nest.ts'
 import { Numbers } from './numbers.ts'
 
 /** CUDA C without headers; src/cuda/prelude.ts goes before it. */
-export const cudaDialect: Dialect = { name: 'cuda', storage: cudaStorage, registers: cudaRegisters, print: printInCuda }
+export const cudaDialect: Dialect = {
+  name: 'cuda',
+  storage: cudaStorage,
+  registers: cudaRegisters,
+  joinsRows: false,
+  print: printInCuda,
+}
 
 /** Bytes that a launch's argument may have on every GPU and driver. */
 const mostArgumentBytes = 4096
@@ -67,7 +73,7 @@ function reduceInCuda(kernel: Kernel, nest: Nest, most: number): PrintedKernel {
   const partials = layPartials(kernel, nest, map.splits)
   const launch = printReducing(kernel, nest, width, map, partials)
   const sums = combining(kernel, nest, map.splits, partials)
-  const [last] = reduceInCuda(sums, arrange(sums), 1).launches
+  const [last] = reduceInCuda(sums, arrange(sums, false), 1).launches
   if (last === undefined) throw new InternalError('partial results that nothing combines')
   return { launches: [launch, rebind(last, kernel, partials)], scratchBytes: partials.bytes }
 }

@@ -13,6 +13,8 @@ export interface Dialect {
   readonly storage: Readonly<Record<DType, string>>
   /** The type of a register: several lanes in C, one number in CUDA C. */
   readonly registers: Readonly<Record<RegisterClass, string>>
+  /** Whether the dialect wants short rows (pixels of three channels) joined, so that vectors are full. */
+  readonly joinsRows: boolean
   /** Prints the loops of a kernel whose extents are all positive. */
   print(kernel: Kernel, nest: Nest): PrintedKernel
 }

@@ -22,7 +22,7 @@ export function printKernel(kernel: Kernel, dialect: Dialect): PrintedKernel {
   if (kernel.axes.some(({ extent }) => extent === 0)) return printKernel(ofNothing(kernel), dialect)
   const reduces = kernel.axes.some(({ extent, role }) => role === 'reduce' && extent > 1)
   const settled = reduces ? kernel : withoutReductions(kernel)
-  return dialect.print(settled, arrange(settled))
+  return dialect.print(settled, arrange(settled, dialect.joinsRows))
 }
 
 /** Reducing single elements is storing them. */

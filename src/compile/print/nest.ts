@@ -49,8 +49,11 @@ interface Axis {
   readonly strides: readonly number[]
 }
 
-/** The kernel's loops in the order in which they are printed. Every extent must be positive. */
-export function arrange(kernel: Kernel): Nest {
+/**
+ * The kernel's loops in the order in which they are printed. Every extent must be positive. With `joinsRows` short rows
+ * are joined to longer ones, and accesses may have periods.
+ */
+export function arrange(kernel: Kernel, joinsRows: boolean): Nest {
   const nodes = kernel.nodes.map((node) => ('access' in node ? node.access : undefined))
   const accesses: readonly Access[] = [
     ...kernel.inputs,
@@ -68,7 +71,8 @@ export function arrange(kernel: Kernel): Nest {
   const bytes = (list: readonly { readonly dtype: DType }[]): number[] => list.map(({ dtype }) => bytesOf(dtype))
   const own = nodes.filter((access) => access !== undefined).map(() => 0)
   const moved = [...bytes(kernel.inputs), ...own, ...bytes(kernel.stores), ...bytes(kernel.reductions)]
-  const loops = fold(split(axes, innermost(axes, moved)), (k) => k < kernel.inputs.length)
+  const plain = split(axes, innermost(axes, moved))
+  const loops = joinsRows ? fold(plain, (k) => k < kernel.inputs.length) : plain
   const placed = accesses.map((access, k) => place(access, loops, k))
   const take = (count: number): Placed[] => placed.splice(0, count)
   const { form, map, reduce, row, column } = loops
