@@ -2,7 +2,7 @@
 import { at, range } from '../tensor/shape.ts'
 import type { PlanBuffer, Step } from './plan.ts'
 
-/** For each step the earlier steps that must have finished, in increasing order, without those that others imply. */
+/** For each step the earlier steps that must have finished, in increasing order. */
 export function dependencies(
   buffers: readonly PlanBuffer[],
   steps: readonly Omit<Step, 'after'>[],

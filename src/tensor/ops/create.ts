@@ -1,5 +1,4 @@
 // Making tensors from numbers.
-import { abstractEvaluate } from '../abstract.ts'
 import type { Device } from '../device.ts'
 import { bindOne, commonDevice, defaultDevice, scalar, wrapStorage } from '../dispatch.ts'
 import { type DType, type StorageArray, isFloat, storageArray } from '../dtype.ts'
@@ -122,9 +121,6 @@ export function materialize(x: Tensor, use: string, device: Device = defaultDevi
   }
   return wrapStorage(device.upload(encode(x.dtype, [payload.value]), { shape: [], dtype: x.dtype }))
 }
-
-/** @internal The result types of a primitive, for those who build operations. */
-export const typesOf = abstractEvaluate
 
 function dtypeOfArray(data: StorageArray): DType {
   if (data instanceof Float32Array) return 'f32'
