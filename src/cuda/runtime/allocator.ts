@@ -106,8 +106,7 @@ export class Allocator {
   /** Returns to the driver what nobody holds and no work uses any more. */
   trim(): void {
     const done = this.order.completed
-    for (const spans of [this.#small, this.#large])
-      for (const segment of spans.idle(done)) this.#return(spans, segment)
+    for (const spans of [this.#small, this.#large]) for (const segment of spans.idle(done)) this.#return(spans, segment)
   }
 
   statistics(): DeviceMemory {

@@ -27,6 +27,7 @@ export class Queue {
   #submitted = 0
   #completed = 0
   #failure: PullbackError | undefined
+  #closed: PullbackError | undefined
 
   /** Makes the streams; `cleanup` is told how to give them back. */
   constructor(
@@ -51,9 +52,10 @@ export class Queue {
     return this.#completed
   }
 
-  /** Throws what the device failed with, if it has. */
+  /** Throws what the device failed with, if it has, or that it was closed. */
   check(): void {
-    if (this.#failure !== undefined) throw this.#failure
+    const refused = this.#failure ?? this.#closed
+    if (refused !== undefined) throw refused
   }
 
   /** Whether the device has failed: nothing more will run. */
@@ -131,8 +133,8 @@ export class Queue {
 
   /** Refuses everything from here on with `error`, and does what was left for afterwards; nothing may run any more. */
   close(error: PullbackError): void {
-    this.#failure ??= error
-    this.#waiting.reject(this.#failure)
+    this.#closed = error
+    this.#waiting.reject(error)
     this.#runDeferred(Number.POSITIVE_INFINITY)
   }
 
