@@ -29,6 +29,18 @@ export type {
   PlanBuffer,
   Step,
 } from './plan.ts'
+export {
+  type ConvEquation,
+  type ConvExtents,
+  type DotExtents,
+  type IndexedExtents,
+  type PoolEquation,
+  type PoolExtents,
+  convExtents,
+  dotExtents,
+  indexedExtents,
+  poolExtents,
+} from './extents.ts'
 export { showKernel, showPlan } from './show.ts'
 
 export interface PlanOptions {
