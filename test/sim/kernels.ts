@@ -22,7 +22,6 @@ export interface SimResult {
 export class SimKernels {
   readonly #printed: Map<Kernel, PrintedKernel>
   readonly #numbers = new Map<string, number>()
-  readonly #barriers: readonly boolean[]
   readonly #folder: string
   readonly #library: LibraryHandle
 
@@ -33,11 +32,19 @@ export class SimKernels {
       for (const { source } of launches) sources.set(source.name, source.text)
     const names = [...sources.keys()]
     names.forEach((name, i) => this.#numbers.set(name, i))
-    this.#barriers = [...sources.values()].map((text) => text.includes('pb_combine'))
     this.#folder = mkdtempSync(join(tmpdir(), 'pullback-sim-'))
     const [source, target] = [join(this.#folder, 'kernels.cpp'), join(this.#folder, 'kernels.so')]
     writeFileSync(source, [cudaPrelude, ...sources.values(), launcher(names)].join('\n'))
-    const flags = ['-std=c++17', '-O1', '-w', '-ffp-contract=off', '-fno-strict-aliasing', '-fPIC', '-shared']
+    const flags = [
+      '-std=c++17',
+      '-O1',
+      '-w',
+      '-ffp-contract=off',
+      '-fno-strict-aliasing',
+      '-fPIC',
+      '-shared',
+      '-Wl,-Bsymbolic',
+    ]
     execFileSync(compiler, [...flags, source, '-o', target], { stdio: ['ignore', 'ignore', 'inherit'] })
     this.#library = koffi.load(target)
   }
@@ -66,8 +73,8 @@ export class SimKernels {
       )
       const argument = BigInt64Array.from([...addresses, ...numbers.map(BigInt)])
       const number = this.#numbers.get(source.name) ?? -1
-      const status = launch(number, argument, parts, at(this.#barriers, number) ? 1 : 0, seed) as number
-      if (status !== 0) throw new Error(`${source.name}: a barrier that not all threads reach`)
+      const complaint = launch(number, argument, parts, 0, seed) as string | null
+      if (complaint !== null) throw new Error(`${source.name}: ${complaint}`)
     }
     results.forEach((array, i) => {
       copyOut(array, at(blocks, inputs.length + i), array.byteLength)
@@ -89,7 +96,7 @@ export class SimKernels {
       library.func('void pb_sim_copy_in(void *to, const void *from, uint64_t bytes)'),
       library.func('void pb_sim_copy_out(void *to, const void *from, uint64_t bytes)'),
       library.func(
-        'int pb_sim_launch(int kernel, const void *arguments, uint32_t blocks, int barriers, uint32_t seed)',
+        'const char *pb_sim_launch(int kernel, const void *arguments, uint32_t blocks, uint32_t shared, uint32_t seed)',
       ),
     ] as const
   }
