@@ -32,7 +32,6 @@ const guard = 256
 /** Sources compiled for the host; close it when done. */
 export class SimSources {
   readonly #numbers = new Map<string, number>()
-  readonly #barriers: readonly boolean[]
   readonly #folder: string
   readonly #library: LibraryHandle
 
@@ -41,11 +40,11 @@ export class SimSources {
     for (const { name, text } of sources) texts.set(name, text)
     const names = [...texts.keys()]
     names.forEach((name, i) => this.#numbers.set(name, i))
-    this.#barriers = [...texts.values()].map((text) => /pb_combine|pb_barrier/.test(text))
     this.#folder = mkdtempSync(join(tmpdir(), 'pullback-sim-'))
     const [source, target] = [join(this.#folder, 'kernels.cpp'), join(this.#folder, 'kernels.so')]
     writeFileSync(source, [cudaPrelude, ...texts.values(), launcher(names)].join('\n'))
-    const flags = ['-std=c++17', '-O1', '-w', '-ffp-contract=off', '-fno-strict-aliasing', '-fPIC', '-shared']
+    const shared = ['-fPIC', '-shared', '-Wl,-Bsymbolic']
+    const flags = ['-std=c++17', '-O1', '-w', '-ffp-contract=off', '-fno-strict-aliasing', ...shared]
     execFileSync(compiler, [...flags, source, '-o', target], { stdio: ['ignore', 'ignore', 'inherit'] })
     this.#library = koffi.load(target)
   }
@@ -80,8 +79,8 @@ export class SimSources {
       )
       const argument = BigInt64Array.from([...addresses, ...numbers.map(BigInt)])
       const number = this.#numbers.get(source.name) ?? -1
-      const status = launch(number, argument, count, at(this.#barriers, number) ? 1 : 0, seed) as number
-      if (status !== 0) throw new Error(`${source.name}: a barrier that not all threads reach`)
+      const complaint = launch(number, argument, count, 0, seed) as string | null
+      if (complaint !== null) throw new Error(`${source.name}: ${complaint}`)
     }
     contents.forEach((before, i) => {
       const after = new Uint8Array(before.byteLength)
@@ -109,7 +108,7 @@ export class SimSources {
       library.func('void pb_sim_copy_in(void *to, const void *from, uint64_t bytes)'),
       library.func('void pb_sim_copy_out(void *to, const void *from, uint64_t bytes)'),
       library.func(
-        'int pb_sim_launch(int kernel, const void *arguments, uint32_t blocks, int barriers, uint32_t seed)',
+        'const char *pb_sim_launch(int kernel, const void *arguments, uint32_t blocks, uint32_t shared, uint32_t seed)',
       ),
     ] as const
   }
