@@ -1,8 +1,9 @@
 // The native side of one CPU device: the runtime library, its threads and queue, and the kernels loaded into the process.
 // Memory is memory.ts's part; what programs consist of, lower.ts's.
 import { availableParallelism } from 'node:os'
+import { cacheFolder } from '../compile/cache-folder.ts'
 import { PullbackError, ValueError } from '../tensor/errors.ts'
-import { KernelCache, cacheFolder } from './cache.ts'
+import { KernelCache } from './cache.ts'
 import { type Compiler, findCompiler } from './compiler.ts'
 import { type LibraryLoader, koffiLoader } from './ffi/loader.ts'
 import { type Pointer, type RuntimeCalls, bindRuntime } from './ffi/runtime.ts'

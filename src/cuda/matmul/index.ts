@@ -1,0 +1,18 @@
+// Matrix products by cuBLASLt.
+export {
+  type MatmulOptions,
+  type MatmulSession,
+  matmulCandidates,
+  matmulFromRecipe,
+  openMatmulSession,
+} from './candidates.ts'
+export {
+  type DotEquation,
+  type Epilogue,
+  type MatmulProblem,
+  type Precision,
+  matmulKey,
+  matmulProblem,
+  supportedByCublasLt,
+} from './problem.ts'
+export { matmulTask } from './task.ts'
