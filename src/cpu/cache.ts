@@ -16,6 +16,7 @@ import {
 import { availableParallelism, homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PullbackError } from '../tensor/errors.ts'
+import { logLine } from '../tensor/log.ts'
 import { type Compiler, compileAll, digest } from './compiler.ts'
 import type { KernelSource } from './kernels/launch.ts'
 
@@ -62,7 +63,7 @@ export class KernelCache {
   get(sources: readonly KernelSource[]): BuiltKernel[] {
     const found = sources.map((source) => ({ source, library: this.lookUp(source) }))
     const missing = found.flatMap(({ source, library }) => (library === undefined ? [source] : []))
-    const built = missing.length === 0 ? new Map<string, string>() : this.build(missing)
+    const built = missing.length === 0 ? new Map<string, string>() : this.buildAndTell(missing, sources.length)
     this.counts.found += sources.length - missing.length
     this.counts.built += missing.length
     return found.map(({ source, library }) => {
@@ -84,6 +85,18 @@ export class KernelCache {
     if (checksum !== entry.checksum) return undefined
     this.#verified.set(path, checksum)
     return path
+  }
+
+  private buildAndTell(missing: readonly KernelSource[], all: number): Map<string, string> {
+    const [began, before] = [performance.now(), this.counts.libraries]
+    const built = this.build(missing)
+    const libraries = this.counts.libraries - before
+    logLine(
+      'info',
+      () =>
+        `[cpu] kernels: ${missing.length} built (${libraries} libraries, ${(performance.now() - began).toFixed(0)} ms), ${all - missing.length} found in the cache`,
+    )
+    return built
   }
 
   /** Builds the sources in a few libraries of about equal length and notes where each kernel went. */

@@ -44,7 +44,7 @@ export function start(
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
     stdout += text
     const next = send[sent]
-    if (next === undefined || !next.when.test(stdout)) return
+    if (next?.when.test(stdout) !== true) return
     sent += 1
     child.kill(next.signal)
   })
