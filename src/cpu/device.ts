@@ -18,8 +18,8 @@ import { tellCompilation } from './told.ts'
 /**
  * A new CPU device; undefined on a machine without a C compiler.
  *
- * Environment: CC, PULLBACK_THREADS, PULLBACK_CACHE, PULLBACK_LOG, PULLBACK_PROFILE=1 (times of each step on stderr at
- * the end).
+ * Environment: CC, PULLBACK_THREADS, PULLBACK_CACHE, PULLBACK_CACHE_LIMIT, PULLBACK_LOG, PULLBACK_PROFILE=1 (times of each
+ * step on stderr at the end).
  *
  * @throws PullbackError `compiler` if the compiler cannot build the runtime, `file` if PULLBACK_CACHE cannot be used.
  */

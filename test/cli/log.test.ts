@@ -9,7 +9,10 @@ const missing = [
 
 it('info tells of devices and traces on stderr alone', async () => {
   const { code, stdout, stderr } = await start('examples/quickstart.ts', [], { environment: { PULLBACK_LOG: 'info' } })
-  expect({ code, stdout }).toEqual({ code: 0, stdout: expect.stringMatching(/^y = 2\.000 x \+ 1\.000[^\n]*\n$/) as string })
+  expect({ code, stdout }).toEqual({
+    code: 0,
+    stdout: expect.stringMatching(/^y = 2\.000 x \+ 1\.000[^\n]*\n$/) as string,
+  })
   expect(stderr).toMatch(/^\[device\] .*\n/)
   expect(stderr).toMatch(/^\[.*\] traced \d+ equations in \d+ ms$/m)
 })
