@@ -100,7 +100,10 @@ function itemOf(path: string, name: string, files: readonly string[]): Item[] {
 /** Folders get another name first, so that nobody finds half of one. */
 function remove(folder: string, name: string): void {
   const path = join(folder, name)
-  if (!name.startsWith('prelude-')) return rmSync(path, { recursive: true, force: true })
+  if (!name.startsWith('prelude-')) {
+    rmSync(path, { recursive: true, force: true })
+    return
+  }
   const aside = join(folder, `build-removed-${process.pid}-${name}`)
   try {
     renameSync(path, aside)
