@@ -1,6 +1,6 @@
 // Library steps as launches: reads the extents off an equation and hands them to the kernel families in kernels/.
 import { type FloatDType, bytesOf, isFloat } from '../tensor/dtype.ts'
-import { InternalError } from '../tensor/errors.ts'
+import { InternalError, PullbackError } from '../tensor/errors.ts'
 import type { ConvParams, DotParams, PoolParams } from '../tensor/primitives.ts'
 import type { TensorType } from '../tensor/program.ts'
 import { type Shape, at, range, sizeOf } from '../tensor/shape.ts'
@@ -49,6 +49,11 @@ export function lowerLibrary(equation: LibraryEquation): Lowered {
     case 'argMax':
       return lowerArgMax({ dtype: first.dtype, ...along(first.shape, equation.params.axis) })
     case 'allReduce':
+      if (equation.params.group > 1)
+        throw new PullbackError(
+          'device',
+          `[allReduce] expected a group of one process, got ${equation.params.group}. The CPU device knows no other processes.`,
+        )
       return lowerCopy(sizeOf(first.shape) * bytesOf(first.dtype)) // of one process: sum and mean are the operand
     default:
       return equation satisfies never

@@ -14,6 +14,7 @@ import { crossEntropyRows } from '../nn/losses.ts'
 import { updateAverage } from './ema.ts'
 import type { EvalStepOptions } from './eval-step.ts'
 import { allFinite } from './finite.ts'
+import { globalPass } from './global.ts'
 import { adjust, scaleLoss, unscale } from './loss-scale.ts'
 import { selectTree } from './map.ts'
 import { type MetricSums, metricSums } from './metrics.ts'
@@ -78,7 +79,7 @@ export function makeTrainStep<P extends TensorTree, S extends TensorTree>(
   return jit(trainStep, { donate: [0], label: 'trainStep', optimize: options.optimize ?? 'fuse' })
 }
 
-/** @internal What a forward and backward pass gives: scaled gradients, new statistics, sums. */
+/** @internal What a forward and backward pass over this process' batch gives: scaled gradients, new statistics, sums. */
 export type Pass<P extends TensorTree, S extends TensorTree> = {
   readonly gradients: P
   readonly state: S
@@ -126,13 +127,14 @@ export function inputsOf(
   return mixUp(foldIn(key, 0), images, probabilities, mixup, prepare)
 }
 
-/** @internal The new state from scaled gradients, or the old one with another loss scale. */
+/** @internal The new state from the global batch's scaled gradients, or the old one with another loss scale. */
 export function applyGradients<P extends TensorTree, S extends TensorTree>(
   { optimizer, emaDecay = 0.9999 }: TrainStepOptions,
   old: TrainState<P, S>,
-  { gradients, state, metrics }: Pass<P, S>,
+  pass: Pass<P, S>,
   learningRate: Tensor,
 ): [TrainState<P, S>, TrainMetrics] {
+  const { gradients, state, metrics } = globalPass(pass)
   const finite = logicalAnd(allFinite(gradients), logicalAnd(allFinite(state), allFinite(metrics.loss)))
   const [params, next] = optimizer.update(old.params, unscale(old.lossScale, gradients), old.optimizer, learningRate)
   const average = old.ema === undefined ? undefined : updateAverage(old.ema, { params, state }, old.step, emaDecay)
