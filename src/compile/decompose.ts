@@ -1,5 +1,5 @@
 // Decomposition: primitives that no device executes as such become ones that it does, once, before everything else:
-// calls are inlined, moments become sums, dots get canonical operand layouts.
+// calls are inlined, moments become sums, dots get canonical operand layouts, what one process reduces is left out.
 import { isFloat, accumulationType } from '../tensor/dtype.ts'
 import { InternalError } from '../tensor/errors.ts'
 import type { DotParams } from '../tensor/primitives.ts'
@@ -22,6 +22,8 @@ const rewrite: Rewrite = (equation, inputs, builder) => {
       return [canonicalDot(at(inputs, 0), at(inputs, 1), equation.params, builder, equation.region)]
     case 'stopGradient':
       return [at(inputs, 0)]
+    case 'allReduce':
+      return equation.params.group === 1 ? [at(inputs, 0)] : undefined
     default:
       return undefined
   }
