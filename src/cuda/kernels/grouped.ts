@@ -68,7 +68,9 @@ function filterCandidate(problem: GroupedProblem): Candidate {
   const summing = nameOf('grouped_filterGrad', (symbol) => {
     const constants = `pb_${dtype}, ${groupWidth}, ${stride}, ${pairs}, ${stages}`
     const body = `pb_grouped_filter<${constants}>(a.p[0], a.p[1], a.p[2], a.n);`
-    return [warpPrelude, streamText, filterText, `PB_KERNEL(${symbol}, 3, ${extentNames.length}) { ${body} }\n`].join('')
+    return [warpPrelude, streamText, filterText, `PB_KERNEL(${symbol}, 3, ${extentNames.length}) { ${body} }\n`].join(
+      '',
+    )
   })
   const combining = nameOf('grouped_combine', (symbol) => {
     const body = `pb_grouped_combine<pb_${dtype}>(a.p[0], a.p[1], a.n);`
