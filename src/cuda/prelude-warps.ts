@@ -2,14 +2,20 @@
 // their fragments from shared memory, shuffles. PTX of sm_80 and newer, each body with a second one in C++, which meets the
 // other lanes through the simulation's hooks (test/sim/native/hooks.h).
 
-/** Shared memory whose size the launch gives, aligned to 128 bytes. */
-const shared = `
+/**
+ * The head of a kernel of at most so many threads a block, of which so many blocks are to share a multiprocessor's registers;
+ * and shared memory whose size the launch gives, aligned to 128 bytes.
+ */
+const launch = `
 #ifdef __CUDACC__
+#define PB_KERNEL_SHARING(name, pointers, numbers, threads, blocks) \\
+  extern "C" __global__ void __launch_bounds__(threads, blocks) name(const pb_arguments<pointers, numbers> a)
 PB_INLINE uint8_t *pb_dynamic_shared() {
   extern __shared__ __align__(128) uint8_t pb_dynamic_bytes[];
   return pb_dynamic_bytes;
 }
 #else
+#define PB_KERNEL_SHARING(name, pointers, numbers, threads, blocks) PB_KERNEL(name, pointers, numbers)
 extern "C" {
 const void *pb_sim_warp_gather(const void *mine, size_t bytes);
 void *pb_sim_dynamic_shared(void);
@@ -105,12 +111,12 @@ function product(dtype: 'f16' | 'bf16'): string {
   return `
 #ifdef __CUDACC__
 PB_INLINE void pb_mma_16816_${dtype}(float *c, uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.${dtype}.${dtype}.f32 "
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.${dtype}.${dtype}.f32 "
     "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 PB_INLINE void pb_mma_1688_${dtype}(float *c, uint32_t a0, uint32_t a1, uint32_t b0) {
-  asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.${dtype}.${dtype}.f32 "
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.${dtype}.${dtype}.f32 "
     "{%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a0), "r"(a1), "r"(b0));
 }
@@ -121,10 +127,10 @@ PB_INLINE uint32_t pb_pack_${dtype}(float low, float high) {
 }
 #else
 PB_INLINE void pb_mma_16816_${dtype}(float *c, uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
-  pb_sim_product<pb_float_of_${dtype}, 2>(c, {{a0, a1, a2, a3}, {b0, b1}});
+  pb_sim_product<pb_float_of_${dtype}, 2>(c, {a0, a1, a2, a3}, {b0, b1});
 }
 PB_INLINE void pb_mma_1688_${dtype}(float *c, uint32_t a0, uint32_t a1, uint32_t b0) {
-  pb_sim_product<pb_float_of_${dtype}, 1>(c, {{a0, a1, 0, 0}, {b0, 0}});
+  pb_sim_product<pb_float_of_${dtype}, 1>(c, {a0, a1, 0, 0}, {b0, 0});
 }
 PB_INLINE uint32_t pb_pack_${dtype}(float low, float high) {
   return (uint32_t)pb_${dtype}_of_float(high) << 16 | pb_${dtype}_of_float(low);
@@ -149,17 +155,20 @@ template <> struct pb_matrix<pb_${dtype}> {
 const products = `
 template <class T> struct pb_matrix;
 #ifndef __CUDACC__
-struct pb_sim_fragments { uint32_t a[4], b[2]; };
-template <float (*WIDE)(uint16_t), int HALVES> PB_INLINE void pb_sim_product(float *c, pb_sim_fragments mine) {
+struct pb_sim_fragments { float a[4][2], b[2][2]; };
+template <float (*WIDE)(uint16_t), int HALVES> PB_INLINE void pb_sim_product(float *c, const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  pb_sim_fragments mine;
+  for (int i = 0; i < 2 * HALVES; ++i)
+    for (int k = 0; k < 2; ++k) mine.a[i][k] = WIDE((uint16_t)(a[i] >> 16 * k));
+  for (int i = 0; i < HALVES; ++i)
+    for (int k = 0; k < 2; ++k) mine.b[i][k] = WIDE((uint16_t)(b[i] >> 16 * k));
   const pb_sim_fragments *const all = (const pb_sim_fragments *)pb_sim_warp_gather(&mine, sizeof mine);
-  const uint32_t g = pb_lane() / 4, q = pb_lane() % 4;
-  for (uint32_t i = 0; i < 4; ++i) {
+  const pb_sim_fragments *const row = all + pb_lane() / 4 * 4, *const column = all + pb_lane() % 4 * 8;
+  for (int i = 0; i < 4; ++i) {
     double sum = c[i];
-    for (uint32_t k = 0; k < 8 * HALVES; ++k) {
-      const uint32_t from = k % 8 / 2, half = k / 8, shift = k % 2 * 16;
-      const uint32_t a = all[4 * g + from].a[2 * half + i / 2], b = all[4 * (2 * q + i % 2) + from].b[half];
-      sum += (double)WIDE((uint16_t)(a >> shift)) * (double)WIDE((uint16_t)(b >> shift));
-    }
+    for (int h = 0; h < HALVES; ++h)
+      for (int q = 0; q < 4; ++q)
+        for (int k = 0; k < 2; ++k) sum += (double)row[q].a[2 * h + i / 2][k] * (double)column[i % 2 * 4 + q].b[h][k];
     c[i] = (float)sum;
   }
 }
@@ -169,5 +178,5 @@ ${product('f16')}${product('bf16')}`
 /** Behind the rest of the prelude, in front of the sources that need it; more than once is as good as once. */
 export const warpPrelude: string = `#ifndef PB_WARPS
 #define PB_WARPS
-${[shared, copies, shuffles, matrices, products].join('')}#endif
+${[launch, copies, shuffles, matrices, products].join('')}#endif
 `
