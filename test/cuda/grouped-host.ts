@@ -39,7 +39,9 @@ export class HostKernels {
   readonly #names: readonly string[]
   readonly #folder: string
   readonly #library: LibraryHandle
-  readonly #call: Readonly<Record<'launch' | 'alloc' | 'free' | 'copyIn' | 'copyOut', ReturnType<LibraryHandle['func']>>>
+  readonly #call: Readonly<
+    Record<'launch' | 'alloc' | 'free' | 'copyIn' | 'copyOut', ReturnType<LibraryHandle['func']>>
+  >
 
   constructor(lowered: readonly Lowered[], compiler = process.env['CXX'] ?? 'g++') {
     const sources = new Map(lowered.flatMap(kernelsOf).map(({ source }) => [source.name, source.text]))
@@ -54,7 +56,14 @@ export class HostKernels {
     this.#library = koffi.load(target)
     const library = this.#library
     this.#call = {
-      launch: library.func('host_launch', 'const char *', ['int', 'void *', 'uint32_t', 'uint32_t', 'uint32_t', 'uint32_t']),
+      launch: library.func('host_launch', 'const char *', [
+        'int',
+        'void *',
+        'uint32_t',
+        'uint32_t',
+        'uint32_t',
+        'uint32_t',
+      ]),
       alloc: library.func('host_alloc', 'void *', ['uint64_t']),
       free: library.func('host_free', 'void', ['void *', 'uint64_t']),
       copyIn: library.func('host_copy_in', 'void', ['void *', 'void *', 'uint64_t']),
@@ -74,9 +83,7 @@ export class HostKernels {
     })
     for (const { source, blocks, threads, sharedBytes, pointers, numbers } of kernelsOf(lowered)) {
       const addresses = pointers.map((pointer) =>
-        pointer.kind === 'operand'
-          ? at(places, pointer.index)
-          : at(places, places.length - 1) + BigInt(pointer.offset),
+        pointer.kind === 'operand' ? at(places, pointer.index) : at(places, places.length - 1) + BigInt(pointer.offset),
       )
       const argument = BigInt64Array.from([...addresses, ...numbers.map(BigInt)])
       const number = this.#names.indexOf(source.name)

@@ -44,7 +44,12 @@ export function equationOf(geometry: Geometry, change: Partial<ConvParams> = {})
     case 'conv2d':
       return { primitive: direction, inputs: [x, filter], outputs: [y], params }
     case 'conv2dInputGrad':
-      return { primitive: direction, inputs: [y, filter], outputs: [x], params: { ...params, inputShape: x.type.shape } }
+      return {
+        primitive: direction,
+        inputs: [y, filter],
+        outputs: [x],
+        params: { ...params, inputShape: x.type.shape },
+      }
     case 'conv2dFilterGrad':
       return {
         primitive: direction,

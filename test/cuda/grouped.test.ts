@@ -54,7 +54,9 @@ function difference(got: ArrayLike<number>, want: ArrayLike<number>): string {
 
 let host: HostKernels
 beforeAll(() => {
-  host = new HostKernels(kinds.map((kind) => lower(equationOf({ ...kind, groups: 32 / kind.width, images: [1, 7, 7] }))))
+  host = new HostKernels(
+    kinds.map((kind) => lower(equationOf({ ...kind, groups: 32 / kind.width, images: [1, 7, 7] }))),
+  )
 })
 afterAll(() => {
   host.close()

@@ -122,7 +122,7 @@ export function room(type: AttributeType, count: number): Bytes {
 function bytes(type: AttributeType, values: Values, named: (name: string) => Descriptor): Bytes {
   const numbers = values.map((value) => (typeof value === 'string' ? named(value) : value))
   const array = room(type, values.length)
-  if (array instanceof BigInt64Array) array.set(numbers.map(BigInt))
+  if (array instanceof BigInt64Array || array instanceof BigUint64Array) array.set(numbers.map(BigInt))
   else array.set(numbers.map(Number))
   return array
 }
