@@ -164,13 +164,26 @@ export function heuristics(name: string, graph: string, deviceName: string, mode
   ])
 }
 
-/** An engine of a graph by its number, and a configuration with its default knobs. */
+/** An engine of a graph by its number. */
 export function engine(name: string, graph: string, deviceName: string, index: number): readonly Step[] {
-  return [
-    ...descriptor(name, 'ENGINE', [
-      ['set', name, 'ENGINE_OPERATION_GRAPH', 'BACKEND_DESCRIPTOR', [graph]],
-      ['set', name, 'ENGINE_GLOBAL_INDEX', 'INT64', [index]],
-      ['set', name, 'ENGINE_DEVICEPROP', 'BACKEND_DESCRIPTOR', [deviceName]],
-    ]),
-  ]
+  return descriptor(name, 'ENGINE', [
+    ['set', name, 'ENGINE_OPERATION_GRAPH', 'BACKEND_DESCRIPTOR', [graph]],
+    ['set', name, 'ENGINE_GLOBAL_INDEX', 'INT64', [index]],
+    ['set', name, 'ENGINE_DEVICEPROP', 'BACKEND_DESCRIPTOR', [deviceName]],
+  ])
+}
+
+export function plan(name: string, configuration: string, deviceName: string): readonly Step[] {
+  return descriptor(name, 'EXECUTION_PLAN', [
+    ['set', name, 'EXECUTION_PLAN_ENGINE_CONFIG', 'BACKEND_DESCRIPTOR', [configuration]],
+    ['set', name, 'EXECUTION_PLAN_DEVICEPROP', 'BACKEND_DESCRIPTOR', [deviceName]],
+  ])
+}
+
+export function variantPack(name: string, ids: readonly number[], addresses: readonly number[]): readonly Step[] {
+  return descriptor(name, 'VARIANT_PACK', [
+    ['set', name, 'VARIANT_PACK_UNIQUE_IDS', 'INT64', ids],
+    ['set', name, 'VARIANT_PACK_DATA_POINTERS', 'VOID_PTR', addresses],
+    ['set', name, 'VARIANT_PACK_WORKSPACE', 'VOID_PTR', [65536]],
+  ])
 }

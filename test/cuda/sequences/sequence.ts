@@ -29,6 +29,12 @@ export interface Sequence {
   readonly steps: readonly Step[]
 }
 
+/** A sequence with a mistake in it. */
+export interface Malformed extends Sequence {
+  /** Why the simulation refuses what the real cuDNN lets pass; absent where the two agree. */
+  readonly stricter?: string
+}
+
 /** The status of a call on a descriptor that could not be made. */
 const unmade = -1
 
