@@ -4,17 +4,26 @@
 
 /**
  * The head of a kernel of at most so many threads a block, of which so many blocks are to share a multiprocessor's registers;
- * and shared memory whose size the launch gives, aligned to 128 bytes.
+ * and shared memory whose size the launch gives, aligned to 128 bytes: where it begins, and as an address that the functions
+ * below take, which is 32 bits on a GPU and is not computed anew at each use.
  */
 const launch = `
 #ifdef __CUDACC__
+#define PB_ONE_BY_ONE _Pragma("unroll 1")
 #define PB_KERNEL_SHARING(name, pointers, numbers, threads, blocks) \\
   extern "C" __global__ void __launch_bounds__(threads, blocks) name(const pb_arguments<pointers, numbers> a)
 PB_INLINE uint8_t *pb_dynamic_shared() {
   extern __shared__ __align__(128) uint8_t pb_dynamic_bytes[];
   return pb_dynamic_bytes;
 }
+typedef uint32_t pb_shared_address;
+PB_INLINE pb_shared_address pb_dynamic_address() {
+  uint32_t y;
+  asm volatile("mov.u32 %0, %1;" : "=r"(y) : "r"((uint32_t)__cvta_generic_to_shared(pb_dynamic_shared())));
+  return y;
+}
 #else
+#define PB_ONE_BY_ONE
 #define PB_KERNEL_SHARING(name, pointers, numbers, threads, blocks) PB_KERNEL(name, pointers, numbers)
 extern "C" {
 const void *pb_sim_warp_gather(const void *mine, size_t bytes);
@@ -24,24 +33,29 @@ void pb_sim_async_commit(void);
 void pb_sim_async_wait(uint32_t left);
 }
 PB_INLINE uint8_t *pb_dynamic_shared() { return (uint8_t *)pb_sim_dynamic_shared(); }
+typedef uint8_t *pb_shared_address;
+PB_INLINE pb_shared_address pb_dynamic_address() { return pb_dynamic_shared(); }
 #endif
 PB_INLINE uint32_t pb_lane() { return pb_thread() & 31u; }
 `
 
 /**
- * 16 bytes from device memory to shared memory, past the registers and the first cache; zeros where \`inside\` is false,
- * and then nothing is read. They are there when the thread has waited for their group; others see them behind a barrier.
+ * 16 bytes from device memory to shared memory, past the registers and the first cache; nothing where `wanted` is false,
+ * zeros where `inside` is false, and then nothing is read. They are there when the thread has waited for their group;
+ * others see them behind a barrier.
  */
 const copies = `
 #ifdef __CUDACC__
-PB_INLINE void pb_async_copy_16(void *to, const void *from, bool inside) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
-    :: "r"((uint32_t)__cvta_generic_to_shared(to)), "l"(__cvta_generic_to_global(from)), "r"(inside ? 16 : 0) : "memory");
+PB_INLINE void pb_async_copy_16(pb_shared_address to, const void *from, bool wanted, bool inside) {
+  asm volatile("{.reg .pred p; setp.ne.b32 p, %3, 0; @p cp.async.cg.shared.global [%0], [%1], 16, %2;}"
+    :: "r"(to), "l"(__cvta_generic_to_global(from)), "r"(inside ? 16 : 0), "r"((int)wanted) : "memory");
 }
 PB_INLINE void pb_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int LEFT> PB_INLINE void pb_async_wait() { asm volatile("cp.async.wait_group %0;" :: "n"(LEFT) : "memory"); }
 #else
-PB_INLINE void pb_async_copy_16(void *to, const void *from, bool inside) { pb_sim_async_copy(to, from, 16, inside ? 16 : 0); }
+PB_INLINE void pb_async_copy_16(pb_shared_address to, const void *from, bool wanted, bool inside) {
+  if (wanted) pb_sim_async_copy(to, from, 16, inside ? 16 : 0);
+}
 PB_INLINE void pb_async_commit() { pb_sim_async_commit(); }
 template <int LEFT> PB_INLINE void pb_async_wait() { pb_sim_async_wait(LEFT); }
 #endif
@@ -83,22 +97,22 @@ PB_INLINE void pb_quad_transpose(uint32_t *w) {
  */
 const matrices = `
 #ifdef __CUDACC__
-PB_INLINE void pb_ldmatrix_x4(const void *row, uint32_t *r) {
+PB_INLINE void pb_ldmatrix_x4(pb_shared_address row, uint32_t *r) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-    : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"((uint32_t)__cvta_generic_to_shared(row)) : "memory");
+    : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(row) : "memory");
 }
-PB_INLINE void pb_ldmatrix_x4_trans(const void *row, uint32_t *r) {
+PB_INLINE void pb_ldmatrix_x4_trans(pb_shared_address row, uint32_t *r) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-    : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"((uint32_t)__cvta_generic_to_shared(row)) : "memory");
+    : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(row) : "memory");
 }
 #else
-PB_INLINE void pb_ldmatrix_x4(const void *row, uint32_t *r) {
+PB_INLINE void pb_ldmatrix_x4(pb_shared_address row, uint32_t *r) {
   pb_aligned(row, 16);
   const uint16_t *const *const rows = (const uint16_t *const *)pb_sim_warp_gather(&row, sizeof row);
   const uint32_t lane = pb_lane();
   for (int m = 0; m < 4; ++m) memcpy(r + m, rows[8 * m + lane / 4] + 2 * (lane % 4), 4);
 }
-PB_INLINE void pb_ldmatrix_x4_trans(const void *row, uint32_t *r) {
+PB_INLINE void pb_ldmatrix_x4_trans(pb_shared_address row, uint32_t *r) {
   pb_aligned(row, 16);
   const uint16_t *const *const rows = (const uint16_t *const *)pb_sim_warp_gather(&row, sizeof row);
   const uint32_t lane = pb_lane(), at = 2 * (lane % 4);

@@ -23,7 +23,7 @@ PB_INLINE void pb_grouped_filter(const void *x, const void *cotangent, void *par
   const int role = (int)(pb_thread() >> 5) % ROLES, pair = (int)(pb_thread() >> 5) / ROLES;
   /* The 16 target and 16 source channels of the warp, in the block's 64. */
   const int target = CG == 32 ? role / 2 * 16 : role * 16, source = CG == 32 ? role / 4 * 32 + role % 2 * 16 : role * 16;
-  uint8_t *const ring = pb_dynamic_shared();
+  const pb_shared_address ring = pb_dynamic_address();
 
   pb_stream<PIECES, STRIDE, STRIDE, 1, HALVE> ahead_x;
   pb_stream<1, 1, 1, 0, false> ahead_y;
@@ -32,14 +32,14 @@ PB_INLINE void pb_grouped_filter(const void *x, const void *cotangent, void *par
   int ahead = strip.group, ahead_stage = 0;
   const auto ask = [&](int slot) {
     if (ahead < e.groups) {
-      uint8_t *const stage = ring + slot * stage_bytes;
+      const pb_shared_address stage = ring + slot * stage_bytes;
       const int images = e.images - ahead * e.tile_images;
       if (ahead_stage == 0) {
         pb_stream_begin(ahead_x, e, strip, x, ahead, e.source_height, e.source_width);
         pb_stream_begin(ahead_y, e, strip, cotangent, ahead, e.target_height, e.target_width);
       }
-      pb_stream_copy(ahead_x, e, strip, x, stage, ahead_stage, images, e.source_height, e.source_width);
-      pb_stream_copy(ahead_y, e, strip, cotangent, stage + STRIDE * e.pitch, ahead_stage, images, strip.row + strip.rows, e.target_width);
+      pb_stream_copy(ahead_x, e, strip, stage, ahead_stage, images, e.source_height, e.source_width);
+      pb_stream_copy(ahead_y, e, strip, stage + STRIDE * e.pitch, ahead_stage, images, strip.row + strip.rows, e.target_width);
       if (++ahead_stage == stages) {
         ahead_stage = 0;
         ahead += e.lanes;
@@ -47,6 +47,7 @@ PB_INLINE void pb_grouped_filter(const void *x, const void *cotangent, void *par
     }
     pb_async_commit();
   };
+  PB_ONE_BY_ONE
   for (int i = 0; i < STAGES - 1; ++i) ask(i);
 
   /* Matrix m has octet m / 2 and half m % 2 of 16 channels. */
@@ -64,11 +65,12 @@ PB_INLINE void pb_grouped_filter(const void *x, const void *cotangent, void *par
   for (int i = 0; i < 72; ++i) sums[i / 24][i / 8 % 3][i / 4 % 2][i % 4] = 0.0f;
   for (int group = strip.group; group < e.groups; group += e.lanes) {
     uint32_t a[3][4] = {{0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}};
+    PB_ONE_BY_ONE
     for (int j = 0; j < stages; ++j) {
       pb_async_wait<STAGES - 2>();
       pb_barrier();
-      ask((slot + STAGES - 1) % STAGES);
-      const uint8_t *const stage = ring + slot * stage_bytes;
+      ask((slot + STAGES - 1) & (STAGES - 1));
+      const pb_shared_address stage = ring + slot * stage_bytes;
       PB_UNROLL
       for (int i = 0; i < 4; ++i) {
         a[2][i] = a[1][i];
@@ -88,13 +90,13 @@ PB_INLINE void pb_grouped_filter(const void *x, const void *cotangent, void *par
         pb_outer<T>(sums[1], a[1], b);
         pb_outer<T>(sums[2], a[2], b);
       }
-      slot = (slot + 1) % STAGES;
+      slot = (slot + 1) & (STAGES - 1);
     }
   }
 
   /* The pairs of octets are added in their order. */
   if constexpr (P == 2) {
-    float *const shared = (float *)ring + role * 32 + lane;
+    float *const shared = (float *)pb_dynamic_shared() + role * 32 + lane;
     pb_barrier();
     if (pair == 1) {
       PB_UNROLL

@@ -38,42 +38,56 @@ PB_INLINE void pb_filter_load(const uint16_t *filter, int first, int channels, u
 }
 `
 
-/** Products with one column's and two columns' fragments; `t` is the half of the 16 target channels. */
+/**
+ * The source's fragments. Of groups of 16 and 32 channels, f[u] is column u, four words for each 16 channels. Of narrower
+ * groups, f[t] is the eight channels of half `t` of the 16 target channels, columns 0 and 1, and f[2] is column 2, both
+ * halves: two matrices each, in the order in which products take them.
+ */
 const products = `
-template <class T, int HALVES> PB_INLINE void pb_tap(float *sum, int t, const uint32_t *f, const uint32_t *w) {
-  if constexpr (HALVES == 1) pb_matrix<T>::k8(sum, f[2 * t], f[2 * t + 1], w[0]);
-  else {
-    PB_UNROLL
-    for (int h = 0; h < HALVES; h += 2) {
-      const uint32_t *const a = f + 2 * h;
-      pb_matrix<T>::k16(sum, a[0], a[1], a[2], a[3], w[h], w[h + 1]);
-    }
-  }
+template <int HALVES> PB_INLINE int pb_fragment_place(const pb_extents &e, int octets, int u, int lane, int quarter, int scale, bool split) {
+  const int m = lane >> 3, octet = octets + (m & 1), shift = HALVES == 1 && u < 2 ? m / 2 : u;
+  const int chunk = HALVES == 4 ? quarter / 2 * 4 + m / 2 : quarter * 2 + (HALVES == 1 && u < 2 ? u : m / 2);
+  const int column = (octet % e.octets * 8 + (lane & 7)) * scale + shift;
+  return pb_chunk_place(octet / e.octets * e.span + (split ? pb_column_place<true>(column, e.octets) : column), chunk);
 }
-template <class T, int HALVES>
-PB_INLINE void pb_taps(float *sum, int t, const uint32_t *f, const uint32_t *w, const uint32_t *g, const uint32_t *x) {
-  if constexpr (HALVES == 1) pb_matrix<T>::k16(sum, f[2 * t], f[2 * t + 1], g[2 * t], g[2 * t + 1], w[0], x[0]);
-  else {
-    pb_tap<T, HALVES>(sum, t, f, w);
-    pb_tap<T, HALVES>(sum, t, g, x);
-  }
-}
-/* The columns' fragments of one row of a stage; the second 16 channels lie two chunks on. */
+/* The second 16 channels lie two chunks on. */
 template <int SHIFTS, int WORDS>
-PB_INLINE void pb_load_fragments(uint32_t (&f)[SHIFTS][WORDS], const uint8_t *row, const int (&places)[SHIFTS]) {
+PB_INLINE void pb_load_fragments(uint32_t (&f)[SHIFTS][WORDS], pb_shared_address row, const int (&places)[SHIFTS]) {
   PB_UNROLL
   for (int u = 0; u < SHIFTS; ++u)
     PB_UNROLL
     for (int k = 0; k < WORDS; k += 4) pb_ldmatrix_x4(row + (places[u] ^ 8 * k), f[u] + k);
 }
-/* A whole row of the filter. */
+/* Adds the products with column u. */
+template <class T, int HALVES, int SHIFTS, int WORDS>
+PB_INLINE void pb_tap(float *sum, int t, const uint32_t (&f)[SHIFTS][WORDS], int u, const uint32_t *w) {
+  if constexpr (HALVES == 1) {
+    const uint32_t *const a = u == 2 ? f[u] + 2 * t : f[t] + 2 * u;
+    pb_matrix<T>::k8(sum, a[0], a[1], w[0]);
+  } else {
+    PB_UNROLL
+    for (int h = 0; h < HALVES; h += 2) {
+      const uint32_t *const a = f[u] + 2 * h;
+      pb_matrix<T>::k16(sum, a[0], a[1], a[2], a[3], w[h], w[h + 1]);
+    }
+  }
+}
+/* Those with the columns 0 and 1. */
+template <class T, int HALVES, int SHIFTS, int WORDS>
+PB_INLINE void pb_two_taps(float *sum, int t, const uint32_t (&f)[SHIFTS][WORDS], const uint32_t *w, const uint32_t *x) {
+  if constexpr (HALVES == 1) pb_matrix<T>::k16(sum, f[t][0], f[t][1], f[t][2], f[t][3], w[0], x[0]);
+  else {
+    pb_tap<T, HALVES>(sum, t, f, 0, w);
+    pb_tap<T, HALVES>(sum, t, f, 1, x);
+  }
+}
+/* Those with a whole row of the filter. */
 template <class T, int HALVES, int WORDS>
 PB_INLINE void pb_row_of_taps(float (&sum)[2][4], const uint32_t (&f)[3][WORDS], const uint32_t (&w)[2][3][3][HALVES], int v) {
   PB_UNROLL
-  for (int t = 0; t < 2; ++t) {
-    pb_taps<T, HALVES>(sum[t], t, f[0], w[t][v][0], f[1], w[t][v][1]);
-    pb_tap<T, HALVES>(sum[t], t, f[2], w[t][v][2]);
-  }
+  for (int t = 0; t < 2; ++t) pb_two_taps<T, HALVES>(sum[t], t, f, w[t][v][0], w[t][v][1]);
+  PB_UNROLL
+  for (int t = 0; t < 2; ++t) pb_tap<T, HALVES>(sum[t], t, f, 2, w[t][v][2]);
 }
 /* 16 channels of two octets of pixels, 16 bytes a lane: lane q of four has octet q / 2 and 8 channels. */
 template <class T> PB_INLINE void pb_store_octets(uint16_t *at, bool inside, const float (&sum)[2][4]) {
@@ -122,24 +136,24 @@ template <class T, int HALVES, int WORDS> struct pb_step {
   PB_INLINE void doubling(float (&sums)[2][2][4], filter w, const uint32_t (&f)[2][WORDS], int j, int rows, int below, pb_target &to) {
     PB_UNROLL
     for (int t = 0; t < 2; ++t) {
-      pb_tap<T, HALVES>(sums[0][t], t, f[0], w[t][0][1]);
-      pb_taps<T, HALVES>(sums[1][t], t, f[1], w[t][0][0], f[0], w[t][0][2]);
+      pb_tap<T, HALVES>(sums[0][t], t, f, 0, w[t][0][1]);
+      pb_two_taps<T, HALVES>(sums[1][t], t, f, w[t][0][2], w[t][0][0]);
     }
     if (j >= 1) both(to, below > -1, sums);
     pb_clear(sums[0]);
     pb_clear(sums[1]);
     PB_UNROLL
     for (int t = 0; t < 2; ++t) {
-      pb_tap<T, HALVES>(sums[0][t], t, f[0], w[t][1][1]);
-      pb_taps<T, HALVES>(sums[1][t], t, f[1], w[t][1][0], f[0], w[t][1][2]);
+      pb_tap<T, HALVES>(sums[0][t], t, f, 0, w[t][1][1]);
+      pb_two_taps<T, HALVES>(sums[1][t], t, f, w[t][1][2], w[t][1][0]);
     }
     if (j < rows) both(to, below > 0, sums);
     pb_clear(sums[0]);
     pb_clear(sums[1]);
     PB_UNROLL
     for (int t = 0; t < 2; ++t) {
-      pb_tap<T, HALVES>(sums[0][t], t, f[0], w[t][2][1]);
-      pb_taps<T, HALVES>(sums[1][t], t, f[1], w[t][2][0], f[0], w[t][2][2]);
+      pb_tap<T, HALVES>(sums[0][t], t, f, 0, w[t][2][1]);
+      pb_two_taps<T, HALVES>(sums[1][t], t, f, w[t][2][2], w[t][2][0]);
     }
   }
   /* The even and the odd columns of a row. */
@@ -162,7 +176,7 @@ PB_INLINE void pb_grouped_rows(const void *from, const void *weights, void *into
   const pb_extents e = pb_extents_of(numbers);
   const pb_strip strip = pb_strip_of(e);
   const int quarter = (int)(pb_thread() >> 5) & 3, pair = (int)(pb_thread() >> 7), lane = (int)pb_lane();
-  uint8_t *const ring = pb_dynamic_shared();
+  const pb_shared_address ring = pb_dynamic_address();
 
   pb_stream<PIECES, ROWS, SCALE, LEFT, HALVE> stream;
   pb_stream_open(stream, e, strip, THREADS, e.span, e.source_height, e.source_width);
@@ -170,7 +184,7 @@ PB_INLINE void pb_grouped_rows(const void *from, const void *weights, void *into
   const auto ask = [&](int slot) {
     if (ahead < e.groups) {
       if (ahead_stage == 0) pb_stream_begin(stream, e, strip, from, ahead, e.source_height, e.source_width);
-      pb_stream_copy(stream, e, strip, from, ring + slot * ROWS * e.pitch, ahead_stage, e.images - ahead * e.tile_images,
+      pb_stream_copy(stream, e, strip, ring + slot * ROWS * e.pitch, ahead_stage, e.images - ahead * e.tile_images,
         e.source_height, e.source_width);
       if (++ahead_stage == strip.rows + BEHIND) {
         ahead_stage = 0;
@@ -179,18 +193,14 @@ PB_INLINE void pb_grouped_rows(const void *from, const void *weights, void *into
     }
     pb_async_commit();
   };
+  PB_ONE_BY_ONE
   for (int i = 0; i < STAGES - 1; ++i) ask(i);
 
   uint32_t w[2][3][3][HALVES];
   pb_filter_load<CG, BACK, BACK && STRIDE == 1>((const uint16_t *)weights, strip.channel + quarter * 16, e.channels, w);
-  /* Where the lane's row of each fragment lies: matrix m has octet m % 2 and half m / 2 of 16 channels. */
   int places[SHIFTS];
   PB_UNROLL
-  for (int u = 0; u < SHIFTS; ++u) {
-    const int m = lane >> 3, octet = 2 * pair + (m & 1), chunk = (CG == 32 ? quarter / 2 * 4 : quarter * 2) + m / 2;
-    const int column = (octet % e.octets * 8 + (lane & 7)) * SCALE + u;
-    places[u] = pb_chunk_place(octet / e.octets * e.span + pb_column_place<HALVE>(column, e.octets), chunk);
-  }
+  for (int u = 0; u < SHIFTS; ++u) places[u] = pb_fragment_place<HALVES>(e, 2 * pair, u, lane, quarter, SCALE, HALVE);
   /* Where its results go: those of an octet's pixel, 8 channels. */
   const int octet = 2 * pair + (lane & 3) / 2, image = octet / e.octets, channel = strip.channel + quarter * 16 + (lane & 1) * 8;
   const int column = (strip.column + octet % e.octets * 8 + (lane >> 2)) * (DOUBLE ? 2 : 1);
@@ -205,10 +215,11 @@ PB_INLINE void pb_grouped_rows(const void *from, const void *weights, void *into
     float sums[2][2][4];
     pb_clear(sums[0]);
     pb_clear(sums[1]);
+    PB_ONE_BY_ONE
     for (int j = 0; j < strip.rows + BEHIND; ++j) {
       pb_async_wait<STAGES - 2>();
       pb_barrier();
-      ask((slot + STAGES - 1) % STAGES);
+      ask((slot + STAGES - 1) & (STAGES - 1));
       uint32_t f[SHIFTS][WORDS];
       pb_load_fragments(f, ring + slot * ROWS * e.pitch, places);
       if constexpr (HALVE) {
@@ -218,7 +229,7 @@ PB_INLINE void pb_grouped_rows(const void *from, const void *weights, void *into
       } else if constexpr (DOUBLE) pb_step<T, HALVES, WORDS>::doubling(sums, w, f, j, strip.rows,
         e.target_height - 2 * (strip.row + j), to);
       else pb_step<T, HALVES, WORDS>::dense(sums, w, f, j, to);
-      slot = (slot + 1) % STAGES;
+      slot = (slot + 1) & (STAGES - 1);
     }
   }
 }

@@ -83,15 +83,14 @@ PB_INLINE void pb_stream_begin(pb_stream<PIECES, ROWS, SCALE, LEFT, SPLIT> &s, c
 /* Asks for stage \`j\` of \`images\` images; rows from \`limit\` on are zeros. */
 template <int PIECES, int ROWS, int SCALE, int LEFT, bool SPLIT>
 PB_INLINE void pb_stream_copy(pb_stream<PIECES, ROWS, SCALE, LEFT, SPLIT> &s, const pb_extents &e, const pb_strip &strip,
-    const void *tensor, uint8_t *stage, int j, int images, int limit, int width) {
+    pb_shared_address stage, int j, int images, int limit, int width) {
   PB_UNROLL
   for (int r = 0; r < ROWS; ++r) {
     const int row = (strip.row + j) * SCALE - LEFT + r, within = row >= 0 && row < limit ? images : 0;
     PB_UNROLL
     for (int i = 0; i < PIECES; ++i) {
-      const bool inside = (int)(s.piece[i] >> 16) < within;
-      if (s.piece[i] != 0xffffffffu)
-        pb_async_copy_16(stage + r * e.pitch + (s.piece[i] & 0xffffu) * 16, inside ? (const void *)(s.next + s.offset[i]) : tensor, inside);
+      pb_async_copy_16(stage + r * e.pitch + (s.piece[i] & 0xffffu) * 16, s.next + s.offset[i], s.piece[i] != 0xffffffffu,
+        (int)(s.piece[i] >> 16) < within);
     }
     s.next += width * e.channels;
   }
