@@ -164,7 +164,7 @@ export class Replays {
 }
 
 /** Records what `enqueue` puts on the compute stream; where anything fails, the stream is as it was before. */
-function record(driver: Driver, queue: Queue, enqueue: (stream: Stream) => void): GraphExecutable {
+export function record(driver: Driver, queue: Queue, enqueue: (stream: Stream) => void): GraphExecutable {
   const stream = queue.compute
   try {
     driver.beginCapture(stream)

@@ -31,7 +31,12 @@ function loss({ f }: RandomProgram): (inputs: readonly Tensor[]) => Tensor {
 
 /** The Euclidean norm of all elements together. */
 async function norm(tensors: readonly Tensor[]): Promise<number> {
-  return Math.sqrt(await tensors.map((x) => sum(mul(x, x))).reduce(add).item())
+  return Math.sqrt(
+    await tensors
+      .map((x) => sum(mul(x, x)))
+      .reduce(add)
+      .item(),
+  )
 }
 
 const floats = (program: RandomProgram, dtype: 'f32' | 'f64'): Tensor[] => program.inputs.map((x) => upload(x, dtype))

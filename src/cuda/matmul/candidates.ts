@@ -1,9 +1,10 @@
 // The ways to compute a product: the algorithms cuBLASLt's heuristics propose, each as one call. Which is fastest is the
 // tuner's question.
 import type { MemoryCalls } from '../ffi/driver-memory.ts'
-import type { BlasHandle, CublasLt } from '../ffi/cublaslt.ts'
+import type { CublasLt } from '../ffi/cublaslt.ts'
 import { cublasStatuses } from '../ffi/cublaslt-constants.ts'
 import { CudaError } from '../ffi/status.ts'
+import { type Session, attempt } from '../runtime/index.ts'
 import { InternalError } from '../../tensor/errors.ts'
 import { at } from '../../tensor/shape.ts'
 import type { Candidate, LibraryCall } from '../work.ts'
@@ -11,36 +12,16 @@ import { type Configured, algorithmId, isReproducible, readRecipe, writeRecipe }
 import { type Operation, createOperation, scaleType, withPreference } from './operation.ts'
 import { type MatmulProblem, hasBias, matmulKey, resultBytes, supportedByCublasLt } from './problem.ts'
 
-/** What products are made with; open it when the context is current. */
-export interface MatmulSession {
-  readonly blas: CublasLt
-  readonly handle: BlasHandle
+/** What products are made with. */
+export interface MatmulSession extends Pick<Session, 'cublasLt' | 'blas'> {
   readonly driver: Pick<MemoryCalls, 'fill8'>
-  /** Scratch memory an algorithm may ask for, in bytes. */
-  readonly workspaceLimit: number
-  /** Proposals taken from the heuristics for one problem. */
-  readonly proposals: number
-  close(): void
-}
-
-export interface MatmulOptions {
+  /** Scratch memory an algorithm may ask for, in bytes; 64 MiB unless said otherwise. */
   readonly workspaceLimit?: number
+  /** Proposals taken from the heuristics for one problem; 8 unless said otherwise. */
   readonly proposals?: number
 }
 
-/**
- * Opens cuBLASLt for the current context; up to 64 MiB of scratch and 8 proposals a problem unless said otherwise.
- *
- * @throws CudaError where there is no GPU.
- */
-export function openMatmulSession(
-  blas: CublasLt,
-  driver: Pick<MemoryCalls, 'fill8'>,
-  { workspaceLimit = 64 * 2 ** 20, proposals = 8 }: MatmulOptions = {},
-): MatmulSession {
-  const handle = blas.create()
-  return { blas, handle, driver, workspaceLimit, proposals, close: () => blas.destroy(handle) }
-}
+const defaults = { workspaceLimit: 64 * 2 ** 20, proposals: 8 } as const
 
 /**
  * The candidates for a product, the heuristics' favourite first: none where cuBLASLt has no algorithm for it. A product
@@ -57,12 +38,12 @@ export function matmulCandidates(session: MatmulSession, problem: MatmulProblem)
   const candidates: Candidate[] = []
   try {
     for (const configured of proposals(session, problem)) {
-      const id = algorithmId(session.blas, configured.algorithm)
+      const id = algorithmId(session.cublasLt, configured.algorithm)
       if (candidates.every((other) => other.id !== id)) candidates.push(candidateOf(session, problem, configured))
     }
     return candidates
   } catch (error) {
-    for (const candidate of candidates) candidate.release?.()
+    for (const candidate of candidates) attempt(() => candidate.release?.())
     throw error
   }
 }
@@ -95,13 +76,13 @@ function withoutProduct({ driver }: MatmulSession, problem: MatmulProblem): Cand
 }
 
 function proposals(session: MatmulSession, problem: MatmulProblem): readonly Configured[] {
-  const { blas, handle, workspaceLimit } = session
-  return withOperation(blas, problem, (operation) =>
-    withPreference(blas, problem, workspaceLimit, (preference) => {
-      const ask = () => blas.proposals(handle, operation, preference, session.proposals)
+  const { cublasLt, blas, workspaceLimit, proposals: most } = { ...defaults, ...session }
+  return withOperation(cublasLt, problem, (operation) =>
+    withPreference(cublasLt, problem, workspaceLimit, (preference) => {
+      const ask = () => cublasLt.proposals(blas, operation, preference, most)
       const found = unless([cublasStatuses.NOT_SUPPORTED], ask) ?? []
       return found.filter(
-        ({ algorithm, workspaceBytes }) => workspaceBytes <= workspaceLimit && isReproducible(blas, algorithm),
+        ({ algorithm, workspaceBytes }) => workspaceBytes <= workspaceLimit && isReproducible(cublasLt, algorithm),
       )
     }),
   )
@@ -112,19 +93,19 @@ const refusals = [cublasStatuses.NOT_SUPPORTED, cublasStatuses.INVALID_VALUE, cu
 
 /** Whether cuBLASLt still runs an algorithm with the scratch memory noted for it. */
 function accepts(session: MatmulSession, problem: MatmulProblem, configured: Configured): boolean {
-  const { blas, handle, workspaceLimit } = session
+  const { cublasLt, blas, workspaceLimit } = { ...defaults, ...session }
   const { algorithm, workspaceBytes } = configured
-  if (workspaceBytes > workspaceLimit || !isReproducible(blas, algorithm)) return false
-  const checked = withOperation(blas, problem, (operation) =>
-    unless(refusals, () => blas.checkAlgorithm(handle, operation, algorithm)),
+  if (workspaceBytes > workspaceLimit || !isReproducible(cublasLt, algorithm)) return false
+  const checked = withOperation(cublasLt, problem, (operation) =>
+    unless(refusals, () => cublasLt.checkAlgorithm(blas, operation, algorithm)),
   )
   return checked !== undefined && checked.workspaceBytes <= workspaceBytes
 }
 
 function candidateOf(session: MatmulSession, problem: MatmulProblem, configured: Configured): Candidate {
-  const { blas } = session
-  const id = algorithmId(blas, configured.algorithm)
-  let operation: Operation | undefined = createOperation(blas, problem)
+  const { cublasLt, blas } = session
+  const id = algorithmId(cublasLt, configured.algorithm)
+  let operation: Operation | undefined = createOperation(cublasLt, problem)
   const call: LibraryCall = {
     kind: 'call',
     label: `${matmulKey(problem)} by ${id}`,
@@ -132,12 +113,12 @@ function candidateOf(session: MatmulSession, problem: MatmulProblem, configured:
       if (operation === undefined) throw new InternalError(`${id} was used after it was released`)
       const [left, right] = [at(operands, 0), at(operands, 1)]
       const result = at(operands, hasBias(problem) ? 3 : 2)
-      if (hasBias(problem)) blas.setMatmul(operation.operation, 'BIAS_POINTER', at(operands, 2))
+      if (hasBias(problem)) cublasLt.setMatmul(operation.operation, 'BIAS_POINTER', at(operands, 2))
       const data = { aData: right, bData: left, cData: result, dData: result }
       const workspace = { workspace: scratch, workspaceBytes: configured.workspaceBytes }
       const factors = { scale: scaleType(problem), alpha: 1, beta: 0 }
       const { algorithm } = configured
-      blas.matmul(session.handle, { ...operation, ...data, ...factors, ...workspace, algorithm, stream })
+      cublasLt.matmul(blas, { ...operation, ...data, ...factors, ...workspace, algorithm, stream })
     },
   }
   const release = (): void => {
@@ -147,8 +128,8 @@ function candidateOf(session: MatmulSession, problem: MatmulProblem, configured:
   return { id, recipe: writeRecipe(configured), works: [call], scratchBytes: configured.workspaceBytes, release }
 }
 
-function withOperation<T>(blas: CublasLt, problem: MatmulProblem, use: (operation: Operation) => T): T {
-  const operation = createOperation(blas, problem)
+function withOperation<T>(cublasLt: CublasLt, problem: MatmulProblem, use: (operation: Operation) => T): T {
+  const operation = createOperation(cublasLt, problem)
   try {
     return use(operation)
   } finally {

@@ -1,10 +1,8 @@
 // Matrix products by cuBLASLt.
 export {
-  type MatmulOptions,
   type MatmulSession,
   matmulCandidates,
   matmulFromRecipe,
-  openMatmulSession,
 } from './candidates.ts'
 export {
   type DotEquation,

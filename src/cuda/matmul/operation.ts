@@ -9,6 +9,7 @@ import {
   reductionSchemes,
 } from '../ffi/cublaslt-constants.ts'
 import { type FloatDType, bytesOf } from '../../tensor/dtype.ts'
+import { type Cleanup, allOrNothing } from '../runtime/index.ts'
 import type { MatmulProblem } from './problem.ts'
 
 /** Descriptors of one product, as the calls of cuBLASLt take them: its `a` is our B, its `b` our A. */
@@ -57,32 +58,30 @@ function storedMatrices({ dtype, resultDtype, m, n, k, transposeA, transposeB }:
 
 /** Makes the descriptors of a product without empty extents; nothing is left behind where a call fails. */
 export function createOperation(blas: CublasLt, problem: MatmulProblem): Operation {
-  const undo: (() => void)[] = []
-  const release = (): void => {
-    while (undo.length > 0) undo.pop()?.()
-  }
-  try {
-    const operation = blas.createMatmul(computeType(problem), scaleType(problem))
-    undo.push(() => blas.destroyMatmul(operation))
+  const { value, cleanup } = allOrNothing((noted) => {
+    const operation = noted.own(blas.createMatmul(computeType(problem), scaleType(problem)), (made) =>
+      blas.destroyMatmul(made),
+    )
     blas.setMatmul(operation, 'TRANSA', problem.transposeB ? operations.T : operations.N)
     blas.setMatmul(operation, 'TRANSB', problem.transposeA ? operations.T : operations.N)
     blas.setMatmul(operation, 'EPILOGUE', epilogues[epilogueNames[problem.epilogue]])
-    const layout = (stored: Stored): MatrixLayout => {
-      const made = blas.createLayout(types[stored.dtype], stored.columns, stored.rows, stored.columns)
-      undo.push(() => blas.destroyLayout(made))
-      if (problem.batch !== 1) {
-        blas.setLayout(made, 'BATCH_COUNT', problem.batch)
-        blas.setLayout(made, 'STRIDED_BATCH_OFFSET', stored.rows * stored.columns)
-      }
-      return made
-    }
     const { left, right, result } = storedMatrices(problem)
+    const layout = (stored: Stored): MatrixLayout => createLayout(blas, stored, problem.batch, noted)
     const [a, b, d] = [layout(right), layout(left), layout(result)]
-    return { operation, a, b, c: d, d, release }
-  } catch (error) {
-    release()
-    throw error
+    return { operation, a, b, c: d, d }
+  })
+  return { ...value, release: () => cleanup.release() }
+}
+
+/** A row-major matrix in columns: its transpose, its rows end to end. */
+function createLayout(blas: CublasLt, stored: Stored, batch: number, noted: Cleanup): MatrixLayout {
+  const { dtype, rows, columns } = stored
+  const layout = noted.own(blas.createLayout(types[dtype], columns, rows, columns), (made) => blas.destroyLayout(made))
+  if (batch !== 1) {
+    blas.setLayout(layout, 'BATCH_COUNT', batch)
+    blas.setLayout(layout, 'STRIDED_BATCH_OFFSET', rows * columns)
   }
+  return layout
 }
 
 /**

@@ -1,5 +1,5 @@
-// What the tuner needs of a device: memory, a way to put a lowered step on a stream, and a clock. driver-bench.ts makes it
-// of the driver; tests make it of nothing.
+// What the tuner needs of a device: memory, a way to put a lowered step on a stream, and a clock. runtime-bench.ts makes
+// it of a GPU in use; tests make it of nothing.
 import type { DevicePointer } from '../ffi/values.ts'
 import type { Lowered } from '../work.ts'
 

@@ -3,6 +3,7 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import type { Session } from '../runtime/index.ts'
 
 /** What won a problem. */
 export interface TuningEntry {
@@ -17,6 +18,13 @@ export interface TuningEntry {
 
 /** What the entries depend on: the GPU's model, the versions of the driver, of the libraries and of pullback. */
 export type TuningIdentity = Readonly<Record<string, string>>
+
+/** The identity of a GPU in use; `pullback` is the version of this package, whose kernels are among the candidates. */
+export function tuningIdentity({ gpu, versions }: Pick<Session, 'gpu' | 'versions'>, pullback: string): TuningIdentity {
+  const numbers = { ...versions, multiprocessors: gpu.multiprocessors }
+  const texts = Object.entries(numbers).map(([name, value]) => [name, String(value)] as const)
+  return { gpu: gpu.name, architecture: gpu.architecture, pullback, ...Object.fromEntries(texts) }
+}
 
 /** Raised when the file's layout changes, or what ids and keys mean. */
 const format = 1
@@ -115,10 +123,14 @@ export class TuningCache {
   }
 }
 
-/** What tells one state of a file from the next; undefined where there is none. */
+/** What tells one state of a file from the next; undefined where there is none to be seen. */
 function stateOf(file: string): string | undefined {
-  const stats = statSync(file, { throwIfNoEntry: false })
-  return stats === undefined ? undefined : [stats.ino, stats.size, stats.mtimeMs].join(' ')
+  try {
+    const { ino, size, mtimeMs } = statSync(file)
+    return [ino, size, mtimeMs].join(' ')
+  } catch {
+    return undefined
+  }
 }
 
 function readEntries(file: string): Readonly<Record<string, unknown>> | undefined {

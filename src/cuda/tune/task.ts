@@ -7,6 +7,7 @@ import { encode } from '../../tensor/half.ts'
 import { randomBits } from '../../tensor/philox.ts'
 import { at, range, sizeOf } from '../../tensor/shape.ts'
 import { type DevicePointer, offset } from '../ffi/values.ts'
+import { type Cleanup, allOrNothing } from '../runtime/index.ts'
 import type { Candidate } from '../work.ts'
 import type { Bench } from './bench.ts'
 
@@ -21,8 +22,11 @@ export interface TuningTask {
   readonly depth: number
   /** Whether candidates may round f32 operands to TF32. */
   readonly precision: 'tf32' | 'ieee'
-  /** The ways to solve it, the likeliest first. */
-  candidates(): readonly Candidate[]
+  /**
+   * The ways to solve it, the likeliest first; each belongs to whoever took it. What a list that is made as it is read
+   * throws ends it.
+   */
+  candidates(): Iterable<Candidate>
   /** The candidate of an id and its recipe, without heuristics; undefined where it cannot be made any more. */
   restore(id: string, recipe: string | undefined): Candidate | undefined
   /** A plain, exact way, which the chosen one is compared with where that is asked for. */
@@ -53,35 +57,40 @@ export function withOperands<T>(
   count: number,
   use: (sets: readonly Operands[]) => T,
 ): T {
-  const allocated: DevicePointer[] = []
-  try {
-    const sets: Operands[] = []
-    for (const index of range(count)) {
-      const set = allocateSet(bench, task, index, allocated)
-      if (set !== undefined) sets.push(set)
+  return cleanedUp((cleanup) => {
+    const sets = [allocateSet(bench, task, cleanup)]
+    for (const _ of range(count - 1)) {
+      const another = oneMore(bench, task, cleanup)
+      if (another !== undefined) sets.push(another)
     }
     return use(sets)
-  } finally {
-    for (const address of allocated) bench.free(address)
-  }
+  })
 }
 
-/** A set of operands; undefined where the memory does not suffice for more than the first. */
-function allocateSet(bench: Bench, task: TuningTask, index: number, allocated: DevicePointer[]): Operands | undefined {
-  if (index > 0 && operandBytes(task) > bench.available()) return undefined
-  const before = allocated.length
+/** What `use` gives, with all that it noted given back, also where it throws. */
+export function cleanedUp<T>(use: (cleanup: Cleanup) => T): T {
+  const { value, cleanup } = allOrNothing(use)
+  cleanup.release()
+  return value
+}
+
+function allocateSet(bench: Bench, task: TuningTask, cleanup: Cleanup): Operands {
+  const set = [...task.inputs, ...task.outputs].map((type) =>
+    cleanup.own(bench.allocate(Math.max(256, tensorBytes(type))), (address) => bench.free(address)),
+  )
+  for (const [operand, type] of task.inputs.entries()) fillRandom(bench, at(set, operand), type, operand)
+  return set
+}
+
+/** Another set; undefined where the memory does not suffice. */
+function oneMore(bench: Bench, task: TuningTask, cleanup: Cleanup): Operands | undefined {
+  if (operandBytes(task) > bench.available()) return undefined
   try {
-    const types = [...task.inputs, ...task.outputs]
-    const set = types.map((type) => {
-      const address = bench.allocate(Math.max(256, tensorBytes(type)))
-      allocated.push(address)
-      return address
-    })
-    for (const [operand, type] of task.inputs.entries()) fillRandom(bench, at(set, operand), type, operand)
-    return set
+    const { value, cleanup: noted } = allOrNothing((inner) => allocateSet(bench, task, inner))
+    cleanup.later(() => noted.release())
+    return value
   } catch (error) {
-    if (index === 0 || !isOutOfMemory(error)) throw error
-    for (const address of allocated.splice(before)) bench.free(address)
+    if (!isOutOfMemory(error)) throw error
     return undefined
   }
 }

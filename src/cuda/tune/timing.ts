@@ -1,12 +1,13 @@
 // Times candidates against each other: warmed up, on rotating operands so that the cache of the GPU does not flatter, in
 // interleaved rounds so that a change of its clock meets all alike, and judged by the median.
-import { CudaError } from '../ffi/status.ts'
 import type { DevicePointer } from '../ffi/values.ts'
+import { isSticky } from '../runtime/failure.ts'
+import { Cleanup } from '../runtime/index.ts'
 import { PullbackError } from '../../tensor/errors.ts'
 import { at, range } from '../../tensor/shape.ts'
 import type { Candidate } from '../work.ts'
 import type { Bench, Bound, Recording } from './bench.ts'
-import { type Operands, type TuningTask, isOutOfMemory, withOperands } from './task.ts'
+import { type Operands, type TuningTask, cleanedUp, isOutOfMemory, withOperands } from './task.ts'
 
 /** A candidate and the microseconds one run of it takes. */
 export interface Timed {
@@ -42,18 +43,15 @@ const hopeless = 3
  */
 export function timeCandidates(bench: Bench, task: TuningTask, candidates: readonly Candidate[]): Timings {
   return withOperands(bench, task, operandSets, (sets) =>
-    withScratch(bench, candidates, (candidatesLeft, scratch, failed) => {
-      const trials: Trial[] = []
-      try {
-        for (const candidate of candidatesLeft) {
-          const trial = attempt(candidate, failed, () => new Trial(bench, candidate, sets, scratch))
-          if (trial !== undefined) trials.push(trial)
-        }
-        compare(trials, failed)
-        return { timed: ranked(trials.filter(({ candidate }) => !isAmong(candidate, failed))), failed }
-      } finally {
-        for (const trial of trials) trial.release()
-      }
+    cleanedUp((cleanup) => {
+      const failed: Failed[] = []
+      const scratch = largestScratch(bench, candidates, cleanup)
+      const trials = fitting(candidates, scratch?.bytes ?? 0, failed).flatMap((candidate) => {
+        const trial = cleanup.own(new Trial(bench, candidate, scratch?.address), (made) => made.release())
+        return tryOut(candidate, failed, () => trial.begin(sets)) === true ? [trial] : []
+      })
+      compare(trials, failed)
+      return { timed: ranked(trials.filter(({ candidate }) => !isAmong(candidate, failed))), failed }
     }),
   )
 }
@@ -62,10 +60,10 @@ export function timeCandidates(bench: Bench, task: TuningTask, candidates: reado
 function compare(trials: readonly Trial[], failed: Failed[]): void {
   const best = Math.min(...trials.map(({ microseconds }) => microseconds))
   const hopeful = trials.filter(({ microseconds }) => microseconds <= hopeless * best)
-  for (const trial of hopeful) attempt(trial.candidate, failed, () => trial.lengthen())
+  for (const trial of hopeful) tryOut(trial.candidate, failed, () => trial.lengthen())
   for (const _ of range(rounds))
     for (const trial of hopeful)
-      if (!isAmong(trial.candidate, failed)) attempt(trial.candidate, failed, () => trial.measure())
+      if (!isAmong(trial.candidate, failed)) tryOut(trial.candidate, failed, () => trial.measure())
 }
 
 function isAmong(candidate: Candidate, failed: readonly Failed[]): boolean {
@@ -81,34 +79,33 @@ function ranked(trials: readonly Trial[]): readonly Timed[] {
 class Trial {
   readonly #bounds: Bound[] = []
   readonly #times: number[] = []
-  #runs: number
+  readonly #cleanup = new Cleanup()
+  #runs = 0
   #recording: Recording | undefined
-  readonly #pilot: number
+  #pilot = Number.POSITIVE_INFINITY
 
   constructor(
     private readonly bench: Bench,
     readonly candidate: Candidate,
-    sets: readonly Operands[],
-    scratch: DevicePointer | undefined,
-  ) {
-    this.#runs = sets.length
-    try {
-      for (const operands of sets) {
-        const bound = bench.bind(candidate, operands, candidate.scratchBytes === 0 ? undefined : scratch)
-        this.#bounds.push(bound)
-        bench.clock.run(() => bound.enqueue())
-      }
-      this.#record()
-      this.#pilot = Math.min(this.#time(), this.#time())
-    } catch (error) {
-      this.release()
-      throw error
-    }
-  }
+    private readonly scratch: DevicePointer | undefined,
+  ) {}
 
   /** The median of the rounds, or what the first try took. */
   get microseconds(): number {
     return this.#times.length === 0 ? this.#pilot : median(this.#times)
+  }
+
+  /** Warms up, and takes a first time. */
+  begin(sets: readonly Operands[]): true {
+    for (const operands of sets) {
+      const scratch = this.candidate.scratchBytes === 0 ? undefined : this.scratch
+      const bound = this.#cleanup.own(this.bench.bind(this.candidate, operands, scratch), (made) => made.release())
+      this.#bounds.push(bound)
+      this.bench.clock.run(() => bound.enqueue())
+    }
+    this.#record(sets.length)
+    this.#pilot = Math.min(this.#time(), this.#time())
+    return true
   }
 
   /** Makes the batch long enough for the clock. */
@@ -116,9 +113,7 @@ class Trial {
     const sets = this.#bounds.length
     const wanted = Math.min(mostRuns, batchMicroseconds / Math.max(this.#pilot, 1))
     const runs = Math.max(1, Math.ceil(wanted / sets)) * sets
-    if (runs === this.#runs) return
-    this.#runs = runs
-    this.#record()
+    if (runs !== this.#runs) this.#record(runs)
   }
 
   measure(): void {
@@ -126,17 +121,15 @@ class Trial {
   }
 
   release(): void {
-    this.#recording?.release()
-    this.#recording = undefined
-    for (const bound of this.#bounds.splice(0)) bound.release()
+    this.#cleanup.release()
   }
 
-  #record(): void {
-    this.#recording?.release()
-    this.#recording = undefined
-    this.#recording = this.bench.clock.record(() => {
-      for (const run of range(this.#runs)) at(this.#bounds, run % this.#bounds.length).enqueue()
-    })
+  #record(runs: number): void {
+    const batch = (): void => {
+      for (const run of range(runs)) at(this.#bounds, run % this.#bounds.length).enqueue()
+    }
+    this.#recording = this.#cleanup.own(this.bench.clock.record(batch), (made) => made.release())
+    this.#runs = runs
   }
 
   #time(): number {
@@ -144,30 +137,20 @@ class Trial {
   }
 }
 
-/** Uses one scratch memory for all; candidates that need more than there is, or that cannot be made, are left out. */
-function withScratch<T>(
+/** The largest scratch memory that a candidate wants and that there is. */
+function largestScratch(
   bench: Bench,
   candidates: readonly Candidate[],
-  use: (fitting: readonly Candidate[], scratch: DevicePointer | undefined, failed: Failed[]) => T,
-): T {
-  const failed: Failed[] = []
-  const made = candidates.filter((candidate) => attempt(candidate, failed, () => isMade(candidate)))
-  const sizes = new Set(made.map(({ scratchBytes }) => scratchBytes).filter((bytes) => bytes > 0))
+  cleanup: Cleanup,
+): { readonly address: DevicePointer; readonly bytes: number } | undefined {
+  const sizes = new Set(candidates.map(({ scratchBytes }) => scratchBytes).filter((bytes) => bytes > 0))
   for (const bytes of [...sizes].sort((a, b) => b - a)) {
-    const scratch = allocateIfPossible(bench, bytes)
-    if (scratch === undefined) continue
-    try {
-      return use(fitting(made, bytes, failed), scratch, failed)
-    } finally {
-      bench.free(scratch)
-    }
+    const address = allocateIfPossible(bench, bytes)
+    if (address === undefined) continue
+    cleanup.later(() => bench.free(address))
+    return { address, bytes }
   }
-  return use(fitting(made, 0, failed), undefined, failed)
-}
-
-/** Asks for what a candidate consists of, which makes it where that was put off. */
-export function isMade({ works, scratchBytes }: Candidate): boolean {
-  return works.length >= 0 && scratchBytes >= 0
+  return undefined
 }
 
 /** The candidates that do with so much scratch memory; the others have failed. */
@@ -189,23 +172,21 @@ function allocateIfPossible(bench: Bench, bytes: number): DevicePointer | undefi
 }
 
 /** What an action gives; where it throws, its candidate is dropped with the reason, unless the GPU is lost. */
-export function attempt<T>(candidate: Candidate, failed: Failed[], action: () => T): T | undefined {
+export function tryOut<T>(candidate: Candidate, failed: Failed[], action: () => T): T | undefined {
   try {
     return action()
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error)
-    if (isFatal(error))
+    const reason = messageOf(error)
+    if (isSticky(error))
       throw new PullbackError('device', `[cuda] expected ${candidate.id} to run, got: ${reason}`, { cause: error })
     failed.push({ candidate, reason })
     return undefined
   }
 }
 
-/** Statuses of the driver after which nothing more can be done in this process: kernels that faulted or hung. */
-const fatalStatuses: ReadonlySet<number> = new Set([700, 702, 710, 714, 715, 716, 717, 718, 719])
-
-function isFatal(error: unknown): boolean {
-  return error instanceof CudaError && error.library === 'driver' && fatalStatuses.has(error.status)
+/** What an error says. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
 }
 
 /** The middle of the values; the mean of the two middle ones where their number is even. */

@@ -1,10 +1,12 @@
 // Chooses among the candidates of a problem: the one the cache knows, or the fastest on this GPU, or what a checkpoint asks
 // for. What a candidate is made of and how it is timed is not known here.
 import { PullbackError } from '../../tensor/errors.ts'
+import { isSticky } from '../runtime/failure.ts'
+import { Cleanup, attempt } from '../runtime/index.ts'
 import type { Candidate } from '../work.ts'
 import type { Difference, TunerOptions, TuningCounts } from './options.ts'
 import { type TuningTask, isOutOfMemory } from './task.ts'
-import { type Failed, attempt, isMade, timeCandidates } from './timing.ts'
+import { type Failed, messageOf, timeCandidates, tryOut } from './timing.ts'
 import { disagreement } from './verify.ts'
 
 /** A candidate in use by one or more steps. */
@@ -94,12 +96,26 @@ export class Tuner {
     const id = this.#chosen.get(task.key) ?? this.#wanted.get(task.key)
     if (id === undefined) return undefined
     const entry = this.options.cache?.get(task.key)
-    const found = (entry?.id === id ? task.restore(id, entry.recipe) : undefined) ?? offered(task, id)
+    const found = (entry?.id === id ? task.restore(id, entry.recipe) : undefined) ?? this.#offered(task, id)
     if (this.#isUsable(task, found)) {
       this.counts.required += 1
       return found
     }
     this.#note(`${id} is not to be had for ${task.key} any more: another candidate is chosen, whose bits may differ.`)
+    return undefined
+  }
+
+  /** The candidate of an id among those that are offered. */
+  #offered(task: TuningTask, id: string): Candidate | undefined {
+    try {
+      for (const candidate of task.candidates()) {
+        if (candidate.id === id) return candidate
+        candidate.release?.()
+      }
+    } catch (error) {
+      if (isSticky(error)) throw error
+      this.#note(`not all candidates for ${task.key} could be made: ${messageOf(error)}`)
+    }
     return undefined
   }
 
@@ -119,26 +135,65 @@ export class Tuner {
 
   /** The best of the candidates that work; the others are released. */
   #fresh(task: TuningTask): Candidate {
-    const candidates = task.candidates()
+    return this.options.mode === 'time' ? this.#fastest(task) : this.#first(task)
+  }
+
+  #first(task: TuningTask): Candidate {
     const failed: Failed[] = []
-    let winner: Candidate | undefined
+    for (const candidate of task.candidates())
+      if (this.#isUsable(task, candidate, failed)) {
+        this.counts.untimed += 1
+        return candidate
+      }
+    throw nothingLeft(task, failed)
+  }
+
+  #fastest(task: TuningTask): Candidate {
+    const candidates = this.#collect(task)
+    let winner: Candidate
     try {
-      const ranking = this.#rank(task, candidates, failed)
-      winner = ranking.order.find((candidate) => this.#isSound(task, candidate, failed))
-      if (winner === undefined) throw nothingLeft(task, failed)
-      if (ranking.keep) this.#keep(task, winner, ranking.times)
+      winner = this.#best(task, candidates)
+    } catch (error) {
+      attempt(() => releaseAll(candidates))
+      throw error
+    }
+    try {
+      releaseAll(candidates.filter((candidate) => candidate !== winner))
       return winner
-    } finally {
-      releaseAll(candidates, winner)
+    } catch (error) {
+      attempt(() => winner.release?.())
+      throw error
     }
   }
 
+  /** All candidates, or those before one that could not be made. */
+  #collect(task: TuningTask): readonly Candidate[] {
+    const candidates: Candidate[] = []
+    try {
+      for (const candidate of task.candidates()) candidates.push(candidate)
+    } catch (error) {
+      if (isSticky(error) || candidates.length === 0) {
+        attempt(() => releaseAll(candidates))
+        throw error
+      }
+      this.#note(`not all candidates for ${task.key} could be made: ${messageOf(error)}`)
+    }
+    return candidates
+  }
+
+  #best(task: TuningTask, candidates: readonly Candidate[]): Candidate {
+    const failed: Failed[] = []
+    const { order, times, keep } = this.#rank(task, candidates, failed)
+    const winner = order.find((candidate) => this.#isSound(task, candidate, failed))
+    if (winner === undefined) throw nothingLeft(task, failed)
+    if (keep) this.#keep(task, winner, times)
+    return winner
+  }
+
   #rank(task: TuningTask, candidates: readonly Candidate[], failed: Failed[]): Ranking {
-    if (candidates.length === 0) throw nothingLeft(task, failed)
-    const only = candidates.length === 1
-    if (only || this.options.mode === 'heuristics') {
-      this.counts[only ? 'single' : 'untimed'] += 1
-      return { order: candidates, times: new Map(), keep: this.options.mode === 'time' }
+    if (candidates.length <= 1) {
+      this.counts.single += candidates.length
+      return { order: candidates, times: new Map(), keep: true }
     }
     try {
       const timings = timeCandidates(this.options.bench, task, candidates)
@@ -167,25 +222,24 @@ export class Tuner {
     })
   }
 
-  /** Whether a candidate made from a recipe can be used; it is released where it cannot. */
-  #isUsable(task: TuningTask, candidate: Candidate | undefined): candidate is Candidate {
+  /** Whether a candidate that belongs to nobody else can be used; it is released where it cannot. */
+  #isUsable(task: TuningTask, candidate: Candidate | undefined, failed: Failed[] = []): candidate is Candidate {
     if (candidate === undefined) return false
     let usable = false
     try {
-      usable = this.#isSound(task, candidate, [])
-      return usable
+      usable = this.#isSound(task, candidate, failed)
     } finally {
-      if (!usable) candidate.release?.()
+      if (!usable) attempt(() => candidate.release?.())
     }
+    return usable
   }
 
-  /** Whether a candidate can be made and agrees with the reference, where that is to be checked; else it is dropped. */
+  /** Whether a candidate agrees with the reference, where that is to be checked; one that does not is dropped. */
   #isSound(task: TuningTask, candidate: Candidate, failed: Failed[]): boolean {
+    if (!this.options.verify) return true
     const failures: Failed[] = []
-    if (attempt(candidate, failures, () => isMade(candidate)) === true && this.options.verify) {
-      const reason = attempt(candidate, failures, () => this.#compare(task, candidate))
-      if (reason !== undefined) failures.push({ candidate, reason })
-    }
+    const reason = tryOut(candidate, failures, () => this.#compare(task, candidate))
+    if (reason !== undefined) failures.push({ candidate, reason })
     for (const failure of failures) this.#drop(task, failure, failed)
     return failures.length === 0
   }
@@ -225,16 +279,10 @@ interface Ranking {
   readonly keep: boolean
 }
 
-/** The candidate of an id among those that are offered. */
-function offered(task: TuningTask, id: string): Candidate | undefined {
-  const candidates = task.candidates()
-  const found = candidates.find((candidate) => candidate.id === id)
-  releaseAll(candidates, found)
-  return found
-}
-
-function releaseAll(candidates: readonly Candidate[], except: Candidate | undefined): void {
-  for (const candidate of candidates) if (candidate !== except) candidate.release?.()
+function releaseAll(candidates: readonly Candidate[]): void {
+  const cleanup = new Cleanup()
+  for (const candidate of candidates) cleanup.later(() => candidate.release?.())
+  cleanup.release()
 }
 
 function nothingLeft({ key }: TuningTask, failed: readonly Failed[]): PullbackError {

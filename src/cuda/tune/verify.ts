@@ -7,7 +7,7 @@ import { at, range, zip } from '../../tensor/shape.ts'
 import { type DevicePointer, offset } from '../ffi/values.ts'
 import type { Candidate } from '../work.ts'
 import type { Bench } from './bench.ts'
-import { type Operands, type TuningTask, tensorBytes, withOperands } from './task.ts'
+import { type Operands, type TuningTask, cleanedUp, tensorBytes, withOperands } from './task.ts'
 
 /**
  * What is wrong with a candidate, in words; undefined where it agrees with the reference on random operands.
@@ -38,18 +38,14 @@ export function disagreement(
 function results(bench: Bench, task: TuningTask, candidate: Candidate, operands: Operands): readonly Uint8Array[] {
   const outputs = zip(task.outputs, operands.slice(task.inputs.length))
   for (const [type, address] of outputs) if (tensorBytes(type) > 0) bench.fill(address, 0xff, tensorBytes(type))
-  const scratch = candidate.scratchBytes === 0 ? undefined : bench.allocate(candidate.scratchBytes)
-  try {
-    if (scratch !== undefined) bench.fill(scratch, 0xff, candidate.scratchBytes)
-    const bound = bench.bind(candidate, operands, scratch)
-    try {
-      bench.clock.run(() => bound.enqueue())
-    } finally {
-      bound.release()
-    }
-  } finally {
-    if (scratch !== undefined) bench.free(scratch)
-  }
+  cleanedUp((cleanup) => {
+    const { scratchBytes } = candidate
+    const scratch =
+      scratchBytes === 0 ? undefined : cleanup.own(bench.allocate(scratchBytes), (address) => bench.free(address))
+    if (scratch !== undefined) bench.fill(scratch, 0xff, scratchBytes)
+    const bound = cleanup.own(bench.bind(candidate, operands, scratch), (made) => made.release())
+    bench.clock.run(() => bound.enqueue())
+  })
   return outputs.map(([type, address]) => sample(bench, type, address))
 }
 
@@ -78,7 +74,7 @@ function compare(
 ): string | undefined {
   const length = got.length / bytesOf(dtype)
   const [a, b] = [got, expected].map((bytes) => decode(dtype, storageView(dtype, aligned(bytes), 0, length)))
-  for (const index of range(length)) {
+  for (let index = 0; index < length; index++) {
     const [x, y] = [a?.[index] ?? Number.NaN, b?.[index] ?? Number.NaN]
     if (!(Math.abs(x - y) <= allowed(x, y)))
       return `it gives ${x} for element ${index} of a result and ${y} is expected`

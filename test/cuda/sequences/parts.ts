@@ -146,9 +146,7 @@ export function statistics(name: string, x: string, sum: string, squares: string
 }
 
 export function operationGraph(name: string, operations: readonly string[]): readonly Step[] {
-  return descriptor(name, 'OPERATIONGRAPH', [
-    ['set', name, 'OPERATIONGRAPH_OPS', 'BACKEND_DESCRIPTOR', operations],
-  ])
+  return descriptor(name, 'OPERATIONGRAPH', [['set', name, 'OPERATIONGRAPH_OPS', 'BACKEND_DESCRIPTOR', operations]])
 }
 
 /** A device's properties from their JSON. */

@@ -1,5 +1,5 @@
-// Runs g++ over kernels' texts. A library is kept under the hash of the whole text with what was compiled of it behind the
-// prelude, and only taken for that; both get their names when they are whole, so several processes may share the folder.
+// Runs g++ over kernels' texts. A library is kept under the hash of its text and flags, with what was compiled of it behind
+// the prelude, and only taken for that; both get their names when they are whole, so several processes may share the folder.
 #include "builds.h"
 
 #include <fcntl.h>
@@ -88,17 +88,30 @@ int run(const std::vector<std::string> &words, const std::string &log) {
   return status;
 }
 
+/** The compiler and its flags. A kernel's own names go before those of the process, whatever it is called. */
+std::vector<std::string> command(bool contract) {
+  const char *const compiler = getenv("CXX");
+  std::vector<std::string> words = {compiler != nullptr && *compiler != 0 ? compiler : "g++",
+                                    "-std=c++17", "-O1", "-w", "-fno-strict-aliasing", "-fPIC", "-shared", "-nostdlib",
+                                    "-Wl,-Bsymbolic"};
+  words.push_back(contract ? "-ffp-contract=fast" : "-ffp-contract=off");
+  if (contract && __builtin_cpu_supports("fma")) words.push_back("-mfma");
+  return words;
+}
+
+std::string key_of(const Source &source) {
+  std::string key;
+  for (const std::string &word : command(source.contract)) key += word + "\n";
+  return key + source.text;
+}
+
 void compile(Build &build) {
   const std::string unique = build.stem + "." + std::to_string(getpid());
   const std::string text = unique + ".cpp", library = unique + ".so", log = unique + ".log";
   std::ofstream(text) << build.host.text;
-  const char *const compiler = getenv("CXX");
-  std::vector<std::string> words = {compiler != nullptr && *compiler != 0 ? compiler : "g++",
-                                    "-std=c++17", "-O1", "-w", "-fno-strict-aliasing", "-fPIC"};
-  words.push_back(build.contract ? "-ffp-contract=fast" : "-ffp-contract=off");
-  if (build.contract && __builtin_cpu_supports("fma")) words.push_back("-mfma");
+  std::vector<std::string> words = command(build.contract);
   if (build.host.prelude) words.insert(words.end(), {"-include", own_folder() + "/prelude.h"});
-  words.insert(words.end(), {"-shared", "-nostdlib", text, "-o", library});
+  words.insert(words.end(), {text, "-o", library});
   const int status = run(words, log);
   build.result = {status == 0, build.stem + ".so", content(log)};
   unlink(log.c_str());
@@ -127,7 +140,7 @@ void work() {
 
 BuildRef start_build(const Source &source) {
   Jobs &it = jobs();
-  const std::string key = std::string(source.contract ? "fused " : "") + source.text;
+  const std::string key = key_of(source);
   const std::lock_guard<std::mutex> lock(it.mutex);
   BuildRef &build = it.known[key];
   if (build != nullptr) return build;

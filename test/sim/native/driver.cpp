@@ -39,17 +39,21 @@ const std::map<int, std::pair<const char *, const char *>> errors = {
     {capture_merge, {"CUDA_ERROR_STREAM_CAPTURE_MERGE", "operation would result in a merge of separate capture sequences"}},
     {capture_unmatched, {"CUDA_ERROR_STREAM_CAPTURE_UNMATCHED", "capture was not ended in the same stream as it began"}},
     {capture_unjoined, {"CUDA_ERROR_STREAM_CAPTURE_UNJOINED", "capturing stream has unjoined work"}},
-    {capture_isolation, {"CUDA_ERROR_STREAM_CAPTURE_ISOLATION", "dependency created on uncaptured work in another stream"}},
-    {captured_event, {"CUDA_ERROR_CAPTURED_EVENT", "operation not permitted on an event last recorded in a capturing stream"}},
+    {capture_isolation,
+     {"CUDA_ERROR_STREAM_CAPTURE_ISOLATION", "dependency created on uncaptured work in another stream"}},
+    {captured_event,
+     {"CUDA_ERROR_CAPTURED_EVENT", "operation not permitted on an event last recorded in a capturing stream"}},
     {unknown_error, {"CUDA_ERROR_UNKNOWN", "unknown error"}},
 };
 
 /** The primary context ends: its work is done, as the driver does it, and what is left of it was leaked. */
 void end_context() {
   World &it = world();
-  const bool dead = run_everything() != success;
-  for (const std::string &line : dead ? std::vector<std::string>{} : live_memory())
-    violation("the context ended with a live %s", line.c_str());
+  if (run_everything() == success) {
+    for (const std::string &line : live_memory()) violation("the context ended with a live %s", line.c_str());
+    for (const auto &[kind, count] : live_objects())
+      if (kind != "kernel") violation("the context ended with %zu live %s", count, (kind + (count > 1 ? "s" : "")).c_str());
+  }
   it.captures.clear();
   it.queues.clear();
   it.streams.clear();

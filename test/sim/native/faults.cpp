@@ -1,5 +1,5 @@
-// Faults of work while it runs: the signal becomes a violation that names the work and the address, and a sticky status as on
-// a GPU. A fault of the host in freed or guarded memory is told on the error stream before the process dies of it.
+// Faults of work while it runs: the signal becomes a violation that names the work and the address, and a sticky status as
+// on a GPU. A fault of the host in freed or guarded memory is told on the error stream before the process dies of it.
 #include <csetjmp>
 #include <csignal>
 #include <cstdio>

@@ -32,9 +32,11 @@ struct Fibre {
 
 Fibre *running_fibre, *newest_fibre;
 
+size_t whole_pages(size_t bytes) { return (bytes + page_bytes - 1) / page_bytes * page_bytes; }
+
 /** Zeroed pages between two that fault; null if there is no memory. */
-[[maybe_unused]] char *guarded_pages(size_t bytes) {
-  const size_t whole = (bytes + page_bytes - 1) / page_bytes * page_bytes;
+char *guarded_pages(size_t bytes) {
+  const size_t whole = whole_pages(bytes);
   void *const area = mmap(nullptr, whole + 2 * page_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (area == MAP_FAILED) return nullptr;
   mprotect((char *)area + page_bytes, whole, PROT_READ | PROT_WRITE);

@@ -180,7 +180,7 @@ void poison_shared() {
 /** Dynamic shared memory that ends at a page which faults, as far as its alignment lets it. */
 void take_shared(size_t bytes) {
   if (block.shared_pages != nullptr && bytes != block.shared_bytes) {
-    munmap(block.shared_pages - page_bytes, (block.shared_bytes + page_bytes - 1) / page_bytes * page_bytes + 2 * page_bytes);
+    munmap(block.shared_pages - page_bytes, whole_pages(block.shared_bytes) + 2 * page_bytes);
     block.shared_pages = nullptr;
   }
   if (bytes > 0 && block.shared_pages == nullptr) block.shared_pages = guarded_pages(bytes);

@@ -66,7 +66,7 @@ bool untouched(const char *from, const char *to) {
   return true;
 }
 
-/** Notes bytes written between an allocation and the end of its pages, looking `reach` bytes far; then poisons them again. */
+/** Notes bytes written between an allocation and the end of its pages, as far as `reach`; then poisons them again. */
 void check_ends_of(const Allocation &it, size_t reach, const char *what) {
   char *const from = static_cast<size_t>(it.begin - it.pages) > reach ? it.begin - reach : it.pages;
   char *const to = static_cast<size_t>(it.pages_end() - it.end()) > reach ? it.end() + reach : it.pages_end();
@@ -163,13 +163,14 @@ void forget_memory() {
   memory().live.clear();
   memory().dead.clear();
   memory().globals.clear();
-  memory().used = memory().peak = 0;
+  memory().used = memory().peak = memory().numbers = 0;
 }
 
 std::vector<std::string> live_memory() {
   std::vector<std::string> lines;
   for (const auto &[key, it] : memory().live)
-    lines.push_back(text("%s allocation %llu of %zu bytes", it->name(), static_cast<unsigned long long>(it->number), it->bytes));
+    lines.push_back(text("%s allocation %llu of %zu bytes", it->name(), static_cast<unsigned long long>(it->number),
+                         it->bytes));
   return lines;
 }
 

@@ -101,6 +101,14 @@ size_t shared_of(const Function &function) {
   return function.module->ready() ? static_shared(function.module->places) : 0;
 }
 
+/** The bytes of a variable; 0 if the address is that of none. */
+size_t symbol_bytes(void *address) {
+  Dl_info info{};
+  void *symbol = nullptr;
+  const bool found = address != nullptr && dladdr1(address, &info, &symbol, RTLD_DL_SYMENT) != 0 && symbol != nullptr;
+  return found ? static_cast<const ElfW(Sym) *>(symbol)->st_size : 0;
+}
+
 /** 0, or why the launch's shape is refused. */
 int refused_shape(const Function &function, const uint32_t *grid, const uint32_t *block, uint32_t shared) {
   for (int axis = 0; axis < 3; ++axis)
@@ -200,14 +208,12 @@ SIM_EXPORT int cuModuleGetGlobal_v2(void **address, size_t *bytes, void *of, con
   if (module == nullptr) return invalid_handle;
   if (name == nullptr || (address == nullptr && bytes == nullptr)) return invalid_value;
   void *const found = module->ready() ? dlsym(module->library, name) : nullptr;
-  Dl_info info{};
-  const ElfW(Sym) *symbol = nullptr;
-  if (found == nullptr || dladdr1(found, &info, reinterpret_cast<void **>(const_cast<ElfW(Sym) **>(&symbol)), RTLD_DL_SYMENT) == 0 || symbol == nullptr)
-    return not_found;
-  add_global(found, symbol->st_size);
+  const size_t size = symbol_bytes(found);
+  if (size == 0) return not_found;
+  add_global(found, size);
   module->globals.push_back(found);
   if (address != nullptr) *address = found;
-  if (bytes != nullptr) *bytes = symbol->st_size;
+  if (bytes != nullptr) *bytes = size;
   return success;
 }
 

@@ -60,8 +60,7 @@ void read_option(const std::string &option, Options &options) {
   const size_t sign = option.find('=');
   const std::string name = option.substr(0, sign), value = sign == std::string::npos ? "" : option.substr(sign + 1);
   static const std::set<std::string> switches = {"--ftz", "-ftz", "--prec-div", "-prec-div", "--prec-sqrt", "-prec-sqrt"};
-  static const std::set<std::string> others = {"--ptxas-options", "--maxrregcount", "--device-debug", "--generate-line-info",
-                                               "-lineinfo", "--use_fast_math", "--disable-warnings", "-w"};
+  static const std::set<std::string> others = {"--ptxas-options", "--maxrregcount", "--generate-line-info", "-lineinfo"};
   if (name == "--gpu-architecture" || name == "-arch") return read_architecture(value, options, option);
   if (name == "--fmad" || name == "-fmad") {
     if (!is_switch(value)) options.wrong = option;

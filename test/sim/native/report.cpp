@@ -69,12 +69,9 @@ template <class Values, class Show> std::string object(const Values &values, Sho
 std::string report_text() {
   const Report &it = report();
   const MemoryUse use = memory_use();
-  std::map<std::string, size_t> live;
-  for (const auto &[kind, handles] : it.objects)
-    if (!handles.empty()) live[kind] = handles.size();
   const auto number = [](auto value) { return std::to_string(value); };
   return "{\"violations\": " + list(it.violations) + ", \"refusals\": " + list(it.refusals) +
-         ", \"memory\": " + list(live_memory()) + ", \"live\": " + object(live, number) +
+         ", \"memory\": " + list(live_memory()) + ", \"live\": " + object(live_objects(), number) +
          ", \"pending\": " + number(pending()) + ", \"retained\": " + number(world().retained) +
          ", \"sticky\": " + number(world().sticky) + ", \"used\": " + number(use.used) + ", \"peak\": " + number(use.peak) +
          ", \"calls\": " + number(it.calls) + ", \"counts\": " + object(it.counts, number) +
@@ -163,6 +160,13 @@ bool dies(const char *kind, const void *handle) { return report().objects[kind].
 bool alive(const char *kind, const void *handle) {
   const auto found = report().objects.find(kind);
   return found != report().objects.end() && found->second.count(handle) > 0;
+}
+
+std::map<std::string, size_t> live_objects() {
+  std::map<std::string, size_t> counts;
+  for (const auto &[kind, handles] : report().objects)
+    if (!handles.empty()) counts[kind] = handles.size();
+  return counts;
 }
 
 uint64_t seed() { return report().seed; }

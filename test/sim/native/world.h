@@ -51,6 +51,8 @@ std::string text(const char *format, ...) __attribute__((format(printf, 1, 2)));
 bool chance(uint32_t often);
 /** Shows in the report: a call that was refused because of a capture. */
 void refused(const char *call);
+/** How many objects of each kind live. */
+std::map<std::string, size_t> live_objects();
 
 // Memory, memory.cpp
 
