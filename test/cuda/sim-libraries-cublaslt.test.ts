@@ -25,8 +25,8 @@ let session: MatmulSession
 let expected: readonly unknown[]
 beforeEach(async () => {
   gpu = await libraryGpu()
-  const { blas, blasHandle: handle, driver } = gpu
-  session = { blas, handle, driver, workspaceLimit: 2 ** 26, proposals: 16 } as MatmulSession
+  const { blas: cublasLt, blasHandle: blas, driver } = gpu
+  session = { cublasLt, blas, driver, workspaceLimit: 2 ** 26, proposals: 16 }
   expected = []
 }, 600_000)
 afterEach(() => {
