@@ -163,17 +163,14 @@ export class Replays {
    * our own. A batch is elsewhere in each run; a state stays where it is, since its results take its memory over.
    */
   #bindInputs(given: readonly Given[], keeps: readonly boolean[], hold: (block: Block) => Block): Bound[] {
-    const taken = new Set(this.#inputs.flatMap(({ block }, index) => (at(keeps, index) ? [block] : [])))
     const again = this.#graph !== undefined
     return given.map(({ block, donated }, index) => {
       const before = this.#inputs[index]
       if (before !== undefined && at(keeps, index)) return { block: hold(before.block.retain()), own: before.own }
       const moves = this.#moves[index] ?? 0
       const stays = donated ? moves < mostMoves : !again && moves === 0
-      const inPlace = stays && !taken.has(block)
-      if (!inPlace) return { block: hold(this.allocate(at(this.inputBytes, index))), own: true }
-      taken.add(block)
-      return { block: hold(block.retain()), own: false }
+      if (stays) return { block: hold(block.retain()), own: false }
+      return { block: hold(this.allocate(at(this.inputBytes, index))), own: true }
     })
   }
 }

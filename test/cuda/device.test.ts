@@ -4,6 +4,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import * as ops from '../../src/tensor/ops/index.ts'
 import type { Storage } from '../../src/tensor/device.ts'
+import type { TensorType } from '../../src/tensor/program.ts'
 import { at, range } from '../../src/tensor/shape.ts'
 import { runs } from '../runs.ts'
 import { compile, filled, first, n, step, stepped, upload, vector } from './device-harness.ts'
@@ -64,6 +65,21 @@ describe('runs', () => {
       expect(await device.read(next!)).toEqual(filled(expected.state))
       expect(await first(device, loss!)).toBe(expected.loss)
     }
+    await device.close()
+  })
+
+  it('are recorded again where the memory of temporaries has moved, and leave the old one alone', async () => {
+    const { device } = fakeDevice()
+    const train = compile(device, step, [vector, vector])
+    const wide: TensorType = { shape: [2 ** 11], dtype: 'f32' }
+    const wider = compile(device, ([x]) => [ops.add(ops.mul(x!, 2), 1)], [wide])
+    const [state, batch] = [upload(device, 4), upload(device, 7)]
+    for (const _ of range(2)) for (const storage of train.run([state, batch])) device.release(storage)
+    for (const storage of wider.run([device.upload(new Float32Array(2 ** 11), wide)])) device.release(storage)
+    const others = range(20).map((k) => upload(device, k)) // some of them where temporaries were
+    expect(await first(device, train.run([state, batch])[0]!)).toBe(stepped(4, 7).state)
+    for (const [k, other] of others.entries()) expect(await first(device, other)).toBe(k)
+    expect(train.toString()).toMatch(/3 runs, recorded 2 times/)
     await device.close()
   })
 })

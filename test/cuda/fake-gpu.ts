@@ -205,7 +205,7 @@ export class FakeGpu {
     }
   }
 
-  #devices(): Pick<Driver, Devices> {
+  #devices() {
     return {
       init: () => undefined,
       version: () => 13_000,
@@ -227,10 +227,10 @@ export class FakeGpu {
       synchronizeContext: () => {
         for (const { kind, value } of this.#objects.values()) if (kind === 'stream') this.#drain(value as FakeStream)
       },
-    }
+    } satisfies Partial<Driver>
   }
 
-  #modules(): Pick<Driver, Modules> {
+  #modules() {
     return {
       loadModule: (image) => this.make('module', new TextDecoder().decode(image)) as never,
       unloadModule: (module) => this.destroy('module', module),
@@ -245,7 +245,7 @@ export class FakeGpu {
       setKernelAttribute: (_, attribute, value) => void this.log.push(`${attribute} ${value}`),
       occupancy: () => 1,
       launch: (launch) => this.#launch(launch),
-    }
+    } satisfies Partial<Driver>
   }
 
   readonly #names = new Map<bigint, string>()
@@ -259,7 +259,7 @@ export class FakeGpu {
     this.enqueue(stream, () => found.run(words))
   }
 
-  #copies(): Pick<Driver, Copies> {
+  #copies() {
     const used = (): number =>
       [...this.#objects].reduce(
         (sum, [address, { kind }]) => sum + (kind === 'device memory' ? (this.#memory.get(address)?.length ?? 0) : 0),
@@ -288,10 +288,10 @@ export class FakeGpu {
       copyOnDevice: copy,
       fill8: (to, value, length, stream) => void this.enqueue(stream, () => this.bytes(to, length).fill(value)),
       fill32: () => undefined,
-    }
+    } satisfies Partial<Driver>
   }
 
-  #queues(): Pick<Driver, Queues> {
+  #queues() {
     const recorded = (event: bigint): Item | undefined => this.#event(event).item
     return {
       createStream: () => this.make('stream', { items: [], recording: undefined }) as never,
@@ -317,10 +317,10 @@ export class FakeGpu {
         if (item !== undefined) this.#finish(item)
       },
       elapsed: () => 1,
-    }
+    } satisfies Partial<Driver>
   }
 
-  #graphs(): Pick<Driver, Graphs> {
+  #graphs() {
     return {
       beginCapture: (stream) => {
         this.#stream(stream).recording = { works: [], invalid: false }
@@ -345,63 +345,6 @@ export class FakeGpu {
       destroyGraph: (graph) => this.destroy('graph', graph),
       destroyGraphExecutable: (graph) => this.destroy('graph executable', graph),
       graphNodeCount: (graph) => (this.get('graph', graph) as unknown[]).length,
-    }
+    } satisfies Partial<Driver>
   }
 }
-
-type Devices =
-  | 'init'
-  | 'version'
-  | 'deviceCount'
-  | 'device'
-  | 'deviceName'
-  | 'deviceUuid'
-  | 'deviceMemory'
-  | 'deviceAttribute'
-  | 'retainPrimaryContext'
-  | 'releasePrimaryContext'
-  | 'setPrimaryContextFlags'
-  | 'setCurrentContext'
-  | 'synchronizeContext'
-type Modules =
-  | 'loadModule'
-  | 'unloadModule'
-  | 'kernel'
-  | 'global'
-  | 'kernelAttribute'
-  | 'setKernelAttribute'
-  | 'occupancy'
-  | 'launch'
-type Copies =
-  | 'allocate'
-  | 'free'
-  | 'memoryInfo'
-  | 'allocateHost'
-  | 'freeHost'
-  | 'copyToDevice'
-  | 'copyToHost'
-  | 'copyOnDevice'
-  | 'fill8'
-  | 'fill32'
-type Queues =
-  | 'createStream'
-  | 'destroyStream'
-  | 'synchronizeStream'
-  | 'streamDone'
-  | 'streamWaits'
-  | 'createEvent'
-  | 'destroyEvent'
-  | 'recordEvent'
-  | 'eventDone'
-  | 'synchronizeEvent'
-  | 'elapsed'
-type Graphs =
-  | 'beginCapture'
-  | 'endCapture'
-  | 'captureStatus'
-  | 'instantiateGraph'
-  | 'uploadGraph'
-  | 'launchGraph'
-  | 'destroyGraph'
-  | 'destroyGraphExecutable'
-  | 'graphNodeCount'
