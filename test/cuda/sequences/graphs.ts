@@ -80,7 +80,8 @@ function convolutionSequence(type: DataType, direction: Direction, conv: ModelCo
 
 /** An alignment of 2 is none for f32. */
 function aligned(step: Step, type: DataType): Step {
-  if (type !== 'FLOAT' || step[0] !== 'set' || step[2] !== 'TENSOR_BYTE_ALIGNMENT' || Number(step[4][0]) >= 4) return step
+  if (type !== 'FLOAT' || step[0] !== 'set' || step[2] !== 'TENSOR_BYTE_ALIGNMENT' || Number(step[4][0]) >= 4)
+    return step
   return ['set', step[1], step[2], step[3], [4]]
 }
 
@@ -115,8 +116,8 @@ interface Fusion {
   readonly direction: Direction
   readonly operations: readonly string[]
   /** What the tensors x and y of the convolution are, beyond their shapes. */
-  readonly x?: { readonly virtual: true; readonly type?: DataType }
-  readonly y?: { readonly virtual: true; readonly type?: DataType }
+  readonly x?: { readonly virtual?: true; readonly type?: DataType }
+  readonly y?: { readonly virtual?: true; readonly type?: DataType }
   readonly parts: readonly (readonly Step[])[]
 }
 

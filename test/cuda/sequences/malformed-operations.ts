@@ -209,15 +209,15 @@ const graphs: readonly Malformed[] = [
   { name: 'graph finalized twice', steps: [...plain, ...operationGraph('graph', ['conv']), ['finalize', 'graph']] },
   {
     name: 'operations read from a graph',
-    steps: [...plain, ...operationGraph('graph', ['conv']), ['count', 'graph', 'OPERATIONGRAPH_OPS', 'BACKEND_DESCRIPTOR']],
+    steps: [
+      ...plain,
+      ...operationGraph('graph', ['conv']),
+      ['count', 'graph', 'OPERATIONGRAPH_OPS', 'BACKEND_DESCRIPTOR'],
+    ],
   },
   {
     name: 'a tensor computed twice',
-    steps: [
-      ...plain,
-      ...convolve('again', 'FORWARD', 'convolution', ['x', 'w', 'y']),
-      ...planned(['conv', 'again']),
-    ],
+    steps: [...plain, ...convolve('again', 'FORWARD', 'convolution', ['x', 'w', 'y']), ...planned(['conv', 'again'])],
   },
   {
     name: 'a circle of operations',
@@ -246,12 +246,7 @@ const graphs: readonly Malformed[] = [
   },
   {
     name: 'an operand that is also the result',
-    steps: changed(
-      [...operation('FORWARD'), ...planned(['op'])],
-      'op',
-      'OPERATION_CONVOLUTION_FORWARD_Y',
-      ['x'],
-    ),
+    steps: changed([...operation('FORWARD'), ...planned(['op'])], 'op', 'OPERATION_CONVOLUTION_FORWARD_Y', ['x']),
     stricter: 'the real one plans it, and overwrites what it reads',
   },
 ]
