@@ -91,7 +91,7 @@ describe('a cache beyond its limit', () => {
   })
 
   it('keeps what is not its own, and what crashes left for a day', () => {
-    place('notes.md', 1000, 100)
+    place('notes.txt', 1000, 100)
     place('cuda/kernel.cubin', 1000, 100)
     for (const [name, hours] of [
       ['build-now', 2],
@@ -101,7 +101,7 @@ describe('a cache beyond its limit', () => {
       age(join(folder, name), hours)
     }
     trimCache(folder, 1000)
-    expect(readdirSync(folder).sort()).toEqual(['build-now', 'cuda', 'notes.md'])
+    expect(readdirSync(folder).sort()).toEqual(['build-now', 'cuda', 'notes.txt'])
   })
 
   it('is trimmed before a build, never of what the same call found', () => {
