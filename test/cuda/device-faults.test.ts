@@ -212,6 +212,7 @@ describe('every call of the driver and the libraries, failing once', () => {
     expect(whole.calls).toBeGreaterThan(100)
     const unnoticed: string[] = []
     for (const failAt of range(whole.calls).map((call) => call + 1)) {
+      if (separate && failAt % 3 !== 0) continue // most calls are the same in both ways
       const gpu = new FakeGpu()
       gpu.failAt = failAt
       const error = await scenario(gpu, separate).then(

@@ -5,11 +5,12 @@ import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node
 import { join } from 'node:path'
 import type { PrintedSource } from '../../compile/print/index.ts'
 import { PullbackError } from '../../tensor/errors.ts'
+import { logLine } from '../../tensor/log.ts'
 import { at, zip } from '../../tensor/shape.ts'
 import { type CompilerProgram, type Nvrtc, nvrtcErrors } from '../ffi/nvrtc.ts'
 import { CudaError } from '../ffi/status.ts'
 import { cudaOptions, cudaPrelude } from '../prelude.ts'
-import type { Cleanup } from './cleanup.ts'
+import { type Cleanup, attempt } from './cleanup.ts'
 
 /** What the machine code depends on besides the text. */
 export interface Target {
@@ -29,6 +30,7 @@ export class Cubins {
   /** Kernels found on disk and kernels compiled, for logs and tests. */
   readonly counts = { found: 0, built: 0 }
   readonly #salt: string
+  #complained = false
 
   /** `folder` belongs to this user alone and is made when it is first written to. */
   constructor(
@@ -98,9 +100,17 @@ export class Cubins {
       mkdirSync(this.folder, { recursive: true, mode: 0o700 })
       writeFileSync(temporary, Buffer.concat([checksum(image), image]), { mode: 0o600 })
       renameSync(temporary, path)
-    } catch {
-      rmSync(temporary, { force: true })
+    } catch (error) {
+      attempt(() => rmSync(temporary, { force: true }))
+      this.#complain(error)
     }
+  }
+
+  #complain(error: unknown): void {
+    if (this.#complained) return
+    this.#complained = true
+    const why = error instanceof Error ? error.message : String(error)
+    logLine('warn', () => `pullback: compiled kernels are not kept in ${this.folder}: ${why}`)
   }
 }
 
