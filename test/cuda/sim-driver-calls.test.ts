@@ -4,7 +4,7 @@ import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { probe } from '../../src/cuda/discovery-probe.ts'
 import { bindDriver } from '../../src/cuda/ffi/driver.ts'
 import { cudaOptions, cudaPrelude } from '../../src/cuda/prelude.ts'
-import { type Simulation, simulation } from '../sim/library.ts'
+import { type Simulation, buildMilliseconds, simulation } from '../sim/library.ts'
 import { type PlainDevice, plainDevice, statusOf } from '../sim/plain-device.ts'
 
 const copy = `PB_KERNEL(copy, 2, 1) {
@@ -16,7 +16,7 @@ let sim: Simulation
 let device: PlainDevice
 beforeAll(async () => {
   sim = await simulation('wait')
-}, 300_000)
+}, buildMilliseconds)
 beforeEach(() => {
   sim.reset()
   sim.seed(0)
