@@ -5,14 +5,22 @@ import { cacheFolder } from '../compile/cache-folder.ts'
 import { type ConvEquation, convExtents } from '../compile/index.ts'
 import { logLine } from '../tensor/log.ts'
 import { at } from '../tensor/shape.ts'
-import { type CudnnSession, convCandidates, convFromRecipe, convKey, convProblem, deviceSession } from './conv/index.ts'
-import { NoPlanError, supportedByCudnn } from './conv/index.ts'
+import {
+  type ConvProblem,
+  type CudnnSession,
+  NoPlanError,
+  convCandidates,
+  convFromRecipe,
+  convKey,
+  convProblem,
+  deviceSession,
+  supportedByCudnn,
+} from './conv/index.ts'
 import { groupedCandidate } from './kernels/grouped.ts'
 import { type Contraction, lowerPlainContraction, plainCandidate } from './kernels/index.ts'
-import { type MatmulSession, matmulProblem, matmulTask, openMatmulSession, supportedByCublasLt } from './matmul/index.ts'
-import { Cleanup, type Runtime, allOrNothing } from './runtime/index.ts'
-import { Tuner, TuningCache, type TuningTask, tuningOptions } from './tune/index.ts'
-import { tuningBench } from './tuning-bench.ts'
+import { matmulProblem, matmulTask, supportedByCublasLt } from './matmul/index.ts'
+import type { Runtime, Session } from './runtime/index.ts'
+import { Tuner, TuningCache, type TuningTask, runtimeBench, tuningIdentity, tuningOptions } from './tune/index.ts'
 import type { Candidate, Lowered } from './work.ts'
 
 /** How contractions are to be computed. */
@@ -33,61 +41,47 @@ export interface Contractions {
   readonly tuner: Tuner
   /** The works of a product or convolution; each caller releases what it got. */
   lower(equation: Contraction): Lowered
-  /** Gives back handles; what was lowered must have been released. */
-  close(): void
 }
 
 /** cuDNN's proposals that are timed for one convolution; the first few are the likely ones. */
 const mostProposals = 8
 
-/** Opens the libraries on the runtime's context. All or nothing. */
+/** Raised when a kernel of ours changes enough that what won against it must be timed again. */
+const revision = '1'
+
+/** The contractions on a runtime's context. */
 export function openContractions(runtime: Runtime, options: ContractionOptions): Contractions {
-  const { value, cleanup } = allOrNothing((noted) => {
-    const { cudnn, cublasLt, driver } = runtime.session
-    const conv = noted.own(deviceSession(cudnn), (session) => session.release())
-    const matmul = noted.own(openMatmulSession(cublasLt, driver), (session) => session.close())
-    const bench = noted.own(tuningBench(runtime, options.graphs), (made) => made.close())
-    const note = (sentence: string): void => logLine('warn', () => `pullback: ${sentence}`)
-    const asked = tuningOptions(options.environment)
-    const cache = asked.mode === 'time' ? openCache(runtime, options, note) : undefined
-    const { progress } = options
-    const tuner = new Tuner({ ...asked, bench, cache, note, ...(progress === undefined ? {} : { progress }) })
-    return { tuner, conv, matmul }
-  })
-  const { tuner, conv, matmul } = value
-  const ending = new Cleanup()
-  ending.later(() => cleanup.release())
+  const { session } = runtime
+  const bench = runtimeBench(runtime, options.graphs)
+  const note = (sentence: string): void => logLine('warn', () => `pullback: ${sentence}`)
+  const asked = tuningOptions(options.environment)
+  const cache = asked.mode === 'time' ? openCache(session, options.environment, note) : undefined
+  const { progress } = options
+  const tuner = new Tuner({ ...asked, bench, cache, note, ...(progress === undefined ? {} : { progress }) })
   return {
     tuner,
     lower: (equation) => {
-      const task = taskOf(equation, conv, matmul, options)
+      const task = taskOf(equation, session, options)
       return task === undefined ? lowerPlainContraction(equation) : tuner.choose(task)
     },
-    close: () => ending.release(),
   }
 }
 
-function openCache(runtime: Runtime, { environment, deterministic }: ContractionOptions, note: (s: string) => void) {
-  const { gpu, versions } = runtime.session
-  const { driver, cublasLt, cudnn } = versions
-  const identity = { gpu: gpu.name, driver, cublasLt, cudnn, deterministic }
-  const texts = Object.entries(identity).map(([name, value]) => [name, String(value)] as const)
-  return new TuningCache(join(cacheFolder(environment), 'tuning'), Object.fromEntries(texts), note)
+function openCache(session: Session, environment: NodeJS.ProcessEnv, note: (sentence: string) => void): TuningCache {
+  return new TuningCache(join(cacheFolder(environment), 'tuning'), tuningIdentity(session, revision), note)
 }
 
 /** The question to the tuner; undefined where only plain kernels of our own take the dtype or the extents. */
-function taskOf(
-  equation: Contraction,
-  conv: CudnnSession,
-  matmul: MatmulSession,
-  options: ContractionOptions,
-): TuningTask | undefined {
+function taskOf(equation: Contraction, session: Session, options: ContractionOptions): TuningTask | undefined {
   const plain = (): Candidate => plainCandidate(equation)
-  if (equation.primitive !== 'dot') return supportedByCudnn(equation) ? convTask(equation, conv, options, plain) : undefined
+  if (equation.primitive !== 'dot')
+    return supportedByCudnn(equation)
+      ? convTask(equation, deviceSession(session.cudnn, session.dnn), options, plain)
+      : undefined
   const { dtype } = at(equation.outputs, 0).type
   if (dtype === 'i32' || dtype === 'u8' || dtype === 'bool') return undefined
   const problem = matmulProblem(equation, options.precision)
-  return supportedByCublasLt(problem) ? matmulTask(matmul, problem, plain) : undefined
+  return supportedByCublasLt(problem) ? matmulTask(session, problem, plain) : undefined
 }
 
 /** A convolution: our grouped kernels, cuDNN's first proposals, and plain kernels where there is nothing else. */
@@ -108,9 +102,14 @@ function convTask(
     outputs: equation.outputs.map(({ type }) => type),
     depth: depthOf(equation),
     precision: problem.precision,
-    candidates: () => {
-      const candidates = [...own(), ...proposed(session, problem, deterministic)]
-      return candidates.length === 0 ? [plain()] : candidates
+    candidates: function* () {
+      yield* own()
+      let found = own().length
+      for (const candidate of proposed(session, problem, deterministic)) {
+        found += 1
+        yield candidate
+      }
+      if (found === 0) yield plain()
     },
     restore: (id, recipe) =>
       recipe === undefined
@@ -121,20 +120,15 @@ function convTask(
 }
 
 /** cuDNN's first proposals; none where it has no plan for the problem. */
-function proposed(
-  session: CudnnSession,
-  problem: ReturnType<typeof convProblem>,
-  deterministic: boolean,
-): readonly Candidate[] {
-  const candidates: Candidate[] = []
+function* proposed(session: CudnnSession, problem: ConvProblem, deterministic: boolean): Generator<Candidate> {
+  let left = mostProposals
   try {
-    for (const candidate of convCandidates(session, problem, { deterministic }))
-      if (candidates.push(candidate) === mostProposals) break
-    return candidates
+    for (const candidate of convCandidates(session, problem, { deterministic })) {
+      yield candidate
+      if (--left === 0) return
+    }
   } catch (error) {
-    for (const candidate of candidates) candidate.release?.()
-    if (error instanceof NoPlanError) return []
-    throw error
+    if (!(error instanceof NoPlanError)) throw error
   }
 }
 

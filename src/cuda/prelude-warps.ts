@@ -2,14 +2,29 @@
 // their fragments from shared memory, shuffles. PTX of sm_80 and newer, each body with a second one in C++, which meets the
 // other lanes through the simulation's hooks (test/sim/native/hooks.h).
 
-/** Shared memory whose size the launch gives, aligned to 128 bytes. */
-const shared = `
+/**
+ * The head of a kernel of at most so many threads a block, of which so many blocks are to share a multiprocessor's registers;
+ * and shared memory whose size the launch gives, aligned to 128 bytes: where it begins, and as an address that the functions
+ * below take, which is 32 bits on a GPU and is not computed anew at each use.
+ */
+const launch = `
 #ifdef __CUDACC__
+#define PB_ONE_BY_ONE _Pragma("unroll 1")
+#define PB_KERNEL_SHARING(name, pointers, numbers, threads, blocks) \\
+  extern "C" __global__ void __launch_bounds__(threads, blocks) name(const pb_arguments<pointers, numbers> a)
 PB_INLINE uint8_t *pb_dynamic_shared() {
   extern __shared__ __align__(128) uint8_t pb_dynamic_bytes[];
   return pb_dynamic_bytes;
 }
+typedef uint32_t pb_shared_address;
+PB_INLINE pb_shared_address pb_dynamic_address() {
+  uint32_t y;
+  asm volatile("mov.u32 %0, %1;" : "=r"(y) : "r"((uint32_t)__cvta_generic_to_shared(pb_dynamic_shared())));
+  return y;
+}
 #else
+#define PB_ONE_BY_ONE
+#define PB_KERNEL_SHARING(name, pointers, numbers, threads, blocks) PB_KERNEL(name, pointers, numbers)
 extern "C" {
 const void *pb_sim_warp_gather(const void *mine, size_t bytes);
 void *pb_sim_dynamic_shared(void);
@@ -18,24 +33,29 @@ void pb_sim_async_commit(void);
 void pb_sim_async_wait(uint32_t left);
 }
 PB_INLINE uint8_t *pb_dynamic_shared() { return (uint8_t *)pb_sim_dynamic_shared(); }
+typedef uint8_t *pb_shared_address;
+PB_INLINE pb_shared_address pb_dynamic_address() { return pb_dynamic_shared(); }
 #endif
 PB_INLINE uint32_t pb_lane() { return pb_thread() & 31u; }
 `
 
 /**
- * 16 bytes from device memory to shared memory, past the registers and the first cache; zeros where \`inside\` is false,
- * and then nothing is read. They are there when the thread has waited for their group; others see them behind a barrier.
+ * 16 bytes from device memory to shared memory, past the registers and the first cache; nothing where `wanted` is false,
+ * zeros where `inside` is false, and then nothing is read. They are there when the thread has waited for their group;
+ * others see them behind a barrier.
  */
 const copies = `
 #ifdef __CUDACC__
-PB_INLINE void pb_async_copy_16(void *to, const void *from, bool inside) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
-    :: "r"((uint32_t)__cvta_generic_to_shared(to)), "l"(__cvta_generic_to_global(from)), "r"(inside ? 16 : 0) : "memory");
+PB_INLINE void pb_async_copy_16(pb_shared_address to, const void *from, bool wanted, bool inside) {
+  asm volatile("{.reg .pred p; setp.ne.b32 p, %3, 0; @p cp.async.cg.shared.global [%0], [%1], 16, %2;}"
+    :: "r"(to), "l"(__cvta_generic_to_global(from)), "r"(inside ? 16 : 0), "r"((int)wanted) : "memory");
 }
 PB_INLINE void pb_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int LEFT> PB_INLINE void pb_async_wait() { asm volatile("cp.async.wait_group %0;" :: "n"(LEFT) : "memory"); }
 #else
-PB_INLINE void pb_async_copy_16(void *to, const void *from, bool inside) { pb_sim_async_copy(to, from, 16, inside ? 16 : 0); }
+PB_INLINE void pb_async_copy_16(pb_shared_address to, const void *from, bool wanted, bool inside) {
+  if (wanted) pb_sim_async_copy(to, from, 16, inside ? 16 : 0);
+}
 PB_INLINE void pb_async_commit() { pb_sim_async_commit(); }
 template <int LEFT> PB_INLINE void pb_async_wait() { pb_sim_async_wait(LEFT); }
 #endif
@@ -77,22 +97,22 @@ PB_INLINE void pb_quad_transpose(uint32_t *w) {
  */
 const matrices = `
 #ifdef __CUDACC__
-PB_INLINE void pb_ldmatrix_x4(const void *row, uint32_t *r) {
+PB_INLINE void pb_ldmatrix_x4(pb_shared_address row, uint32_t *r) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-    : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"((uint32_t)__cvta_generic_to_shared(row)) : "memory");
+    : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(row) : "memory");
 }
-PB_INLINE void pb_ldmatrix_x4_trans(const void *row, uint32_t *r) {
+PB_INLINE void pb_ldmatrix_x4_trans(pb_shared_address row, uint32_t *r) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-    : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"((uint32_t)__cvta_generic_to_shared(row)) : "memory");
+    : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(row) : "memory");
 }
 #else
-PB_INLINE void pb_ldmatrix_x4(const void *row, uint32_t *r) {
+PB_INLINE void pb_ldmatrix_x4(pb_shared_address row, uint32_t *r) {
   pb_aligned(row, 16);
   const uint16_t *const *const rows = (const uint16_t *const *)pb_sim_warp_gather(&row, sizeof row);
   const uint32_t lane = pb_lane();
   for (int m = 0; m < 4; ++m) memcpy(r + m, rows[8 * m + lane / 4] + 2 * (lane % 4), 4);
 }
-PB_INLINE void pb_ldmatrix_x4_trans(const void *row, uint32_t *r) {
+PB_INLINE void pb_ldmatrix_x4_trans(pb_shared_address row, uint32_t *r) {
   pb_aligned(row, 16);
   const uint16_t *const *const rows = (const uint16_t *const *)pb_sim_warp_gather(&row, sizeof row);
   const uint32_t lane = pb_lane(), at = 2 * (lane % 4);
@@ -105,12 +125,12 @@ function product(dtype: 'f16' | 'bf16'): string {
   return `
 #ifdef __CUDACC__
 PB_INLINE void pb_mma_16816_${dtype}(float *c, uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.${dtype}.${dtype}.f32 "
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.${dtype}.${dtype}.f32 "
     "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 PB_INLINE void pb_mma_1688_${dtype}(float *c, uint32_t a0, uint32_t a1, uint32_t b0) {
-  asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.${dtype}.${dtype}.f32 "
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.${dtype}.${dtype}.f32 "
     "{%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a0), "r"(a1), "r"(b0));
 }
@@ -121,10 +141,10 @@ PB_INLINE uint32_t pb_pack_${dtype}(float low, float high) {
 }
 #else
 PB_INLINE void pb_mma_16816_${dtype}(float *c, uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
-  pb_sim_product<pb_float_of_${dtype}, 2>(c, {{a0, a1, a2, a3}, {b0, b1}});
+  pb_sim_product<pb_float_of_${dtype}, 2>(c, {a0, a1, a2, a3}, {b0, b1});
 }
 PB_INLINE void pb_mma_1688_${dtype}(float *c, uint32_t a0, uint32_t a1, uint32_t b0) {
-  pb_sim_product<pb_float_of_${dtype}, 1>(c, {{a0, a1, 0, 0}, {b0, 0}});
+  pb_sim_product<pb_float_of_${dtype}, 1>(c, {a0, a1, 0, 0}, {b0, 0});
 }
 PB_INLINE uint32_t pb_pack_${dtype}(float low, float high) {
   return (uint32_t)pb_${dtype}_of_float(high) << 16 | pb_${dtype}_of_float(low);
@@ -149,17 +169,20 @@ template <> struct pb_matrix<pb_${dtype}> {
 const products = `
 template <class T> struct pb_matrix;
 #ifndef __CUDACC__
-struct pb_sim_fragments { uint32_t a[4], b[2]; };
-template <float (*WIDE)(uint16_t), int HALVES> PB_INLINE void pb_sim_product(float *c, pb_sim_fragments mine) {
+struct pb_sim_fragments { float a[4][2], b[2][2]; };
+template <float (*WIDE)(uint16_t), int HALVES> PB_INLINE void pb_sim_product(float *c, const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  pb_sim_fragments mine;
+  for (int i = 0; i < 2 * HALVES; ++i)
+    for (int k = 0; k < 2; ++k) mine.a[i][k] = WIDE((uint16_t)(a[i] >> 16 * k));
+  for (int i = 0; i < HALVES; ++i)
+    for (int k = 0; k < 2; ++k) mine.b[i][k] = WIDE((uint16_t)(b[i] >> 16 * k));
   const pb_sim_fragments *const all = (const pb_sim_fragments *)pb_sim_warp_gather(&mine, sizeof mine);
-  const uint32_t g = pb_lane() / 4, q = pb_lane() % 4;
-  for (uint32_t i = 0; i < 4; ++i) {
+  const pb_sim_fragments *const row = all + pb_lane() / 4 * 4, *const column = all + pb_lane() % 4 * 8;
+  for (int i = 0; i < 4; ++i) {
     double sum = c[i];
-    for (uint32_t k = 0; k < 8 * HALVES; ++k) {
-      const uint32_t from = k % 8 / 2, half = k / 8, shift = k % 2 * 16;
-      const uint32_t a = all[4 * g + from].a[2 * half + i / 2], b = all[4 * (2 * q + i % 2) + from].b[half];
-      sum += (double)WIDE((uint16_t)(a >> shift)) * (double)WIDE((uint16_t)(b >> shift));
-    }
+    for (int h = 0; h < HALVES; ++h)
+      for (int q = 0; q < 4; ++q)
+        for (int k = 0; k < 2; ++k) sum += (double)row[q].a[2 * h + i / 2][k] * (double)column[i % 2 * 4 + q].b[h][k];
     c[i] = (float)sum;
   }
 }
@@ -169,5 +192,5 @@ ${product('f16')}${product('bf16')}`
 /** Behind the rest of the prelude, in front of the sources that need it; more than once is as good as once. */
 export const warpPrelude: string = `#ifndef PB_WARPS
 #define PB_WARPS
-${[shared, copies, shuffles, matrices, products].join('')}#endif
+${[launch, copies, shuffles, matrices, products].join('')}#endif
 `

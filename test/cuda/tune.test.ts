@@ -166,6 +166,7 @@ describe('memory', () => {
     const seen: number[][] = []
     const type = { dtype: 'f32', shape: [70_000] } as const
     const run: FakeCandidate['run'] = (memory, [a, b]) => {
+      if (seen.length > 0) return
       for (const address of [a, b])
         seen.push([...new Float32Array(memory.bytes(address ?? 0n).slice(0, 280_000).buffer)])
     }

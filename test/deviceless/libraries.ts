@@ -33,9 +33,13 @@ export function provideDriver(): boolean {
   return header !== undefined
 }
 
+/** What cuDNN is told about an H200. */
+export function h200Properties(): string {
+  return readFileSync(new URL('../golden/h200-device-properties.json', import.meta.url), 'utf8')
+}
+
 /** A session that plans for an H200. */
 export function h200Session({ cudnn }: Libraries): CudnnSession {
   if (cudnn === undefined) throw new Error('no cuDNN')
-  const properties = new URL('../golden/h200-device-properties.json', import.meta.url)
-  return propertiesSession(cudnn, readFileSync(properties, 'utf8'))
+  return propertiesSession(cudnn, h200Properties())
 }

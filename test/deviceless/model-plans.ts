@@ -34,8 +34,8 @@ export async function modelPlans(precision: Precision): Promise<ModelPlans> {
   setDefaultDevice(referenceDevice())
   const model = seResNeXt101_32x4d()
   const description = model.describe([batch, size, size, 3])
-  const params = zeros<ResNetParams>(description.params)
-  const state = zeros<ResNetState>(description.state)
+  const params = zeros(description.params) as ResNetParams
+  const state = zeros(description.state) as ResNetState
   const optimizer = sgd({ momentum: 0.875, weightDecay: 1 / 32768 })
   const images = tensor(new Uint8Array(batch * size * size * 3), { shape: [batch, size, size, 3], dtype: 'u8' })
   const labels = tensor(new Int32Array(batch))
@@ -57,8 +57,8 @@ export function libraryEquations(plan: Plan): readonly LibraryEquation[] {
   return plan.steps.flatMap((step) => (step.kind === 'library' ? [step.equation] : []))
 }
 
-function zeros<T>(tree: Tree<Parameter>): T {
+function zeros(tree: Tree<Parameter>): Tree<Tensor> {
   const { leaves, structure } = flatten(tree)
   const made = leaves.map(({ shape }) => tensor(new Float32Array(sizeOf(shape)), { shape }))
-  return unflatten<Tensor>(structure, made) as T
+  return unflatten(structure, made)
 }

@@ -5,7 +5,7 @@ import { showLibrary } from '../discovery-versions.ts'
 import type { Descriptor } from '../ffi/cudnn.ts'
 import { CudaError } from '../ffi/status.ts'
 import type { Candidate } from '../work.ts'
-import { DescriptorScope, sharedScope } from './descriptors.ts'
+import { DescriptorScope, releaseAll, sharedScope } from './descriptors.ts'
 import { type EngineRules, describe, proposals, refusal, showConfiguration } from './engines.ts'
 import { type ConvGraph, type Fusion, buildGraph, convGraph } from './graph.ts'
 import { type ExecutionPlan, PlanRunner, planFromConfiguration, planFromJson } from './plans.ts'
@@ -146,11 +146,7 @@ function asCandidate(request: Request, id: string, plan: ExecutionPlan, letGo?: 
         enqueue: (stream, operands, scratch) => runner.enqueue(stream, operands, scratch),
       },
     ],
-    release: () => {
-      runner.release()
-      plan.release()
-      letGo?.()
-    },
+    release: () => releaseAll([() => runner.release(), () => plan.release(), () => letGo?.()]),
   }
 }
 

@@ -81,18 +81,24 @@ export class DescriptorScope {
     return descriptor
   }
 
-  /** Destroys everything made here, also after one that fails; throws the first failure. A second call does nothing. */
+  /** Destroys everything made here, the last one first. A second call does nothing. */
   release(): void {
-    const failures: unknown[] = []
-    for (const descriptor of this.#owned.splice(0).reverse()) {
-      try {
-        this.cudnn.destroyDescriptor(descriptor)
-      } catch (error) {
-        failures.push(error)
-      }
-    }
-    if (failures.length > 0) throw failures[0]
+    const owned = this.#owned.splice(0).reverse()
+    releaseAll(owned.map((descriptor) => () => this.cudnn.destroyDescriptor(descriptor)))
   }
+}
+
+/** Calls all of them, also after one that fails, and throws the first failure. */
+export function releaseAll(releases: readonly (() => void)[]): void {
+  const failures: unknown[] = []
+  for (const release of releases) {
+    try {
+      release()
+    } catch (error) {
+      failures.push(error)
+    }
+  }
+  if (failures.length > 0) throw failures[0]
 }
 
 /** Gives `action` a scope, which outlives it if it succeeds: the result owns it then. */

@@ -78,8 +78,9 @@ export class PlanRunner {
   }
 
   release(): void {
-    this.#pack?.scope.release()
+    const pack = this.#pack
     this.#pack = undefined
+    pack?.scope.release()
   }
 
   /** A finalized pack cannot be filled again, so another set of addresses takes another pack. */

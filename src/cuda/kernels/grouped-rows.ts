@@ -38,34 +38,56 @@ PB_INLINE void pb_filter_load(const uint16_t *filter, int first, int channels, u
 }
 `
 
-/** Products with one column's and two columns' fragments; `t` is the half of the 16 target channels. */
+/**
+ * The source's fragments. Of groups of 16 and 32 channels, f[u] is column u, four words for each 16 channels. Of narrower
+ * groups, f[t] is the eight channels of half `t` of the 16 target channels, columns 0 and 1, and f[2] is column 2, both
+ * halves: two matrices each, in the order in which products take them.
+ */
 const products = `
-template <class T, int HALVES> PB_INLINE void pb_tap(float *sum, int t, const uint32_t *f, const uint32_t *w) {
-  if constexpr (HALVES == 1) pb_matrix<T>::k8(sum, f[2 * t], f[2 * t + 1], w[0]);
-  else {
+template <int HALVES> PB_INLINE int pb_fragment_place(const pb_extents &e, int octets, int u, int lane, int quarter, int scale, bool split) {
+  const int m = lane >> 3, octet = octets + (m & 1), shift = HALVES == 1 && u < 2 ? m / 2 : u;
+  const int chunk = HALVES == 4 ? quarter / 2 * 4 + m / 2 : quarter * 2 + (HALVES == 1 && u < 2 ? u : m / 2);
+  const int column = (octet % e.octets * 8 + (lane & 7)) * scale + shift;
+  return pb_chunk_place(octet / e.octets * e.span + (split ? pb_column_place<true>(column, e.octets) : column), chunk);
+}
+/* The second 16 channels lie two chunks on. */
+template <int SHIFTS, int WORDS>
+PB_INLINE void pb_load_fragments(uint32_t (&f)[SHIFTS][WORDS], pb_shared_address row, const int (&places)[SHIFTS]) {
+  PB_UNROLL
+  for (int u = 0; u < SHIFTS; ++u)
+    PB_UNROLL
+    for (int k = 0; k < WORDS; k += 4) pb_ldmatrix_x4(row + (places[u] ^ 8 * k), f[u] + k);
+}
+/* Adds the products with column u. */
+template <class T, int HALVES, int SHIFTS, int WORDS>
+PB_INLINE void pb_tap(float *sum, int t, const uint32_t (&f)[SHIFTS][WORDS], int u, const uint32_t *w) {
+  if constexpr (HALVES == 1) {
+    const uint32_t *const a = u == 2 ? f[u] + 2 * t : f[t] + 2 * u;
+    pb_matrix<T>::k8(sum, a[0], a[1], w[0]);
+  } else {
     PB_UNROLL
     for (int h = 0; h < HALVES; h += 2) {
-      const uint32_t *const a = f + 2 * h;
+      const uint32_t *const a = f[u] + 2 * h;
       pb_matrix<T>::k16(sum, a[0], a[1], a[2], a[3], w[h], w[h + 1]);
     }
   }
 }
-template <class T, int HALVES>
-PB_INLINE void pb_taps(float *sum, int t, const uint32_t *f, const uint32_t *w, const uint32_t *g, const uint32_t *x) {
-  if constexpr (HALVES == 1) pb_matrix<T>::k16(sum, f[2 * t], f[2 * t + 1], g[2 * t], g[2 * t + 1], w[0], x[0]);
+/* Those with the columns 0 and 1. */
+template <class T, int HALVES, int SHIFTS, int WORDS>
+PB_INLINE void pb_two_taps(float *sum, int t, const uint32_t (&f)[SHIFTS][WORDS], const uint32_t *w, const uint32_t *x) {
+  if constexpr (HALVES == 1) pb_matrix<T>::k16(sum, f[t][0], f[t][1], f[t][2], f[t][3], w[0], x[0]);
   else {
-    pb_tap<T, HALVES>(sum, t, f, w);
-    pb_tap<T, HALVES>(sum, t, g, x);
+    pb_tap<T, HALVES>(sum, t, f, 0, w);
+    pb_tap<T, HALVES>(sum, t, f, 1, x);
   }
 }
-/* A whole row of the filter. */
+/* Those with a whole row of the filter. */
 template <class T, int HALVES, int WORDS>
 PB_INLINE void pb_row_of_taps(float (&sum)[2][4], const uint32_t (&f)[3][WORDS], const uint32_t (&w)[2][3][3][HALVES], int v) {
   PB_UNROLL
-  for (int t = 0; t < 2; ++t) {
-    pb_taps<T, HALVES>(sum[t], t, f[0], w[t][v][0], f[1], w[t][v][1]);
-    pb_tap<T, HALVES>(sum[t], t, f[2], w[t][v][2]);
-  }
+  for (int t = 0; t < 2; ++t) pb_two_taps<T, HALVES>(sum[t], t, f, w[t][v][0], w[t][v][1]);
+  PB_UNROLL
+  for (int t = 0; t < 2; ++t) pb_tap<T, HALVES>(sum[t], t, f, 2, w[t][v][2]);
 }
 /* 16 channels of two octets of pixels, 16 bytes a lane: lane q of four has octet q / 2 and 8 channels. */
 template <class T> PB_INLINE void pb_store_octets(uint16_t *at, bool inside, const float (&sum)[2][4]) {
@@ -86,59 +108,59 @@ PB_INLINE void pb_move(float (&to)[2][4], const float (&from)[2][4]) {
 
 /** What one stage adds: the sums of unfinished rows are in `sums`, finished ones are stored. `j` counts stages. */
 const steps = `
-/* Where a lane's part of the target goes: of unit row \`row\`, and whether its first and its second column are inside. */
-struct pb_target { uint16_t *at; int row, height; bool first, second; int64_t row_elements; int channels; };
-template <class T> PB_INLINE void pb_finish(const pb_target &to, int row, const float (&sum)[2][4]) {
-  pb_store_octets<T>(to.at + row * to.row_elements, to.first, sum);
+/* Where the lane's part of the next target row goes, and whether its first and its second column are inside. */
+struct pb_target { uint16_t *at; bool first, second; int row_elements, channels; };
+template <class T> PB_INLINE void pb_finish(pb_target &to, const float (&sum)[2][4]) {
+  pb_store_octets<T>(to.at, to.first, sum);
+  to.at += to.row_elements;
 }
 template <class T, int HALVES, int WORDS> struct pb_step {
   typedef const uint32_t (&filter)[2][3][3][HALVES];
   /* Stride 1: the row is the last of one target row, the middle of the next, the first of the one after. */
-  PB_INLINE void dense(float (&sums)[3][2][4], filter w, const uint32_t (&f)[3][WORDS], int j, const pb_target &to) {
+  PB_INLINE void dense(float (&sums)[2][2][4], filter w, const uint32_t (&f)[3][WORDS], int j, pb_target &to) {
     pb_row_of_taps<T, HALVES>(sums[0], f, w, 2);
     pb_row_of_taps<T, HALVES>(sums[1], f, w, 1);
-    pb_row_of_taps<T, HALVES>(sums[2], f, w, 0);
-    if (j >= 2) pb_finish<T>(to, to.row + j - 2, sums[0]);
+    if (j >= 2) pb_finish<T>(to, sums[0]);
     pb_move(sums[0], sums[1]);
-    pb_move(sums[1], sums[2]);
-    pb_clear(sums[2]);
+    pb_clear(sums[1]);
+    pb_row_of_taps<T, HALVES>(sums[1], f, w, 0);
   }
-  /* Stride 2: two rows, the first of which is the last of one target row and the first of the next. */
-  PB_INLINE void halving(float (&sums)[3][2][4], filter w, const uint32_t (&f)[3][WORDS], const uint32_t (&g)[3][WORDS], int j,
-      const pb_target &to) {
+  /* Stride 2: the first of a stage's two rows is the last of one target row and the first of the next. */
+  PB_INLINE void halving(float (&sums)[2][2][4], filter w, const uint32_t (&f)[3][WORDS], int j, pb_target &to) {
     pb_row_of_taps<T, HALVES>(sums[0], f, w, 2);
-    if (j >= 1) pb_finish<T>(to, to.row + j - 1, sums[0]);
+    if (j >= 1) pb_finish<T>(to, sums[0]);
     pb_clear(sums[0]);
     pb_row_of_taps<T, HALVES>(sums[0], f, w, 0);
-    pb_row_of_taps<T, HALVES>(sums[0], g, w, 1);
   }
-  /* Its gradient: a cotangent row reaches the target row above it, its own and the one below, which waits for the next. */
-  PB_INLINE void doubling(float (&sums)[3][2][4], filter w, const uint32_t (&f)[2][WORDS], int j, int rows, const pb_target &to) {
-    float even[2][4], odd[2][4];
-    pb_clear(even);
-    pb_clear(odd);
+  /* Its gradient: a cotangent row reaches the target row above its own, that, and the one below, which waits for the next. */
+  PB_INLINE void doubling(float (&sums)[2][2][4], filter w, const uint32_t (&f)[2][WORDS], int j, int rows, int below, pb_target &to) {
     PB_UNROLL
     for (int t = 0; t < 2; ++t) {
-      pb_tap<T, HALVES>(sums[0][t], t, f[0], w[t][0][1]);
-      pb_taps<T, HALVES>(sums[1][t], t, f[1], w[t][0][0], f[0], w[t][0][2]);
-      pb_tap<T, HALVES>(even[t], t, f[0], w[t][1][1]);
-      pb_taps<T, HALVES>(odd[t], t, f[1], w[t][1][0], f[0], w[t][1][2]);
+      pb_tap<T, HALVES>(sums[0][t], t, f, 0, w[t][0][1]);
+      pb_two_taps<T, HALVES>(sums[1][t], t, f, w[t][0][2], w[t][0][0]);
     }
-    const int row = 2 * (to.row + j);
-    if (j >= 1) both(to, row - 1, sums[0], sums[1]);
-    if (j < rows) both(to, row, even, odd);
+    if (j >= 1) both(to, below > -1, sums);
     pb_clear(sums[0]);
     pb_clear(sums[1]);
     PB_UNROLL
     for (int t = 0; t < 2; ++t) {
-      pb_tap<T, HALVES>(sums[0][t], t, f[0], w[t][2][1]);
-      pb_taps<T, HALVES>(sums[1][t], t, f[1], w[t][2][0], f[0], w[t][2][2]);
+      pb_tap<T, HALVES>(sums[0][t], t, f, 0, w[t][1][1]);
+      pb_two_taps<T, HALVES>(sums[1][t], t, f, w[t][1][2], w[t][1][0]);
+    }
+    if (j < rows) both(to, below > 0, sums);
+    pb_clear(sums[0]);
+    pb_clear(sums[1]);
+    PB_UNROLL
+    for (int t = 0; t < 2; ++t) {
+      pb_tap<T, HALVES>(sums[0][t], t, f, 0, w[t][2][1]);
+      pb_two_taps<T, HALVES>(sums[1][t], t, f, w[t][2][2], w[t][2][0]);
     }
   }
-  PB_INLINE void both(const pb_target &to, int row, const float (&even)[2][4], const float (&odd)[2][4]) {
-    uint16_t *const at = to.at + row * to.row_elements;
-    pb_store_octets<T>(at, to.first && row < to.height, even);
-    pb_store_octets<T>(at + to.channels, to.second && row < to.height, odd);
+  /* The even and the odd columns of a row. */
+  PB_INLINE void both(pb_target &to, bool inside, const float (&sums)[2][2][4]) {
+    pb_store_octets<T>(to.at, to.first && inside, sums[0]);
+    pb_store_octets<T>(to.at + to.channels, to.second && inside, sums[1]);
+    to.at += to.row_elements;
   }
 };
 `
@@ -150,76 +172,64 @@ PB_INLINE void pb_grouped_rows(const void *from, const void *weights, void *into
   constexpr bool HALVE = STRIDE == 2 && !BACK, DOUBLE = STRIDE == 2 && BACK;
   constexpr int SHIFTS = DOUBLE ? 2 : 3, ROWS = HALVE ? 2 : 1, LEFT = DOUBLE ? 0 : 1, SCALE = HALVE ? 2 : 1;
   constexpr int BEHIND = STRIDE == 1 ? 2 : 1, HALVES = CG < 16 ? 1 : CG / 8, WORDS = CG == 32 ? 8 : 4, THREADS = 128 * P;
-  constexpr int MOST = 2 * P * (8 * SCALE + SHIFTS - SCALE), PIECES = (MOST * 8 + THREADS - 1) / THREADS;
+  constexpr int PIECES = (2 * P * (8 * SCALE + SHIFTS - SCALE) * 8 + THREADS - 1) / THREADS;
   const pb_extents e = pb_extents_of(numbers);
-  const int slabs = (e.channels + 63) / 64, slab = (int)(pb_block() % slabs), first = (int)(pb_block() / slabs);
-  const int images = 2 * P / e.octets, span = 8 * SCALE * e.octets + SHIFTS - SCALE;
-  const int pitch = images * span * 128, warp = (int)(pb_thread() >> 5), quarter = warp & 3, pair = warp >> 2;
-  uint8_t *const ring = pb_dynamic_shared();
+  const pb_strip strip = pb_strip_of(e);
+  const int quarter = (int)(pb_thread() >> 5) & 3, pair = (int)(pb_thread() >> 7), lane = (int)pb_lane();
+  const pb_shared_address ring = pb_dynamic_address();
 
-  uint32_t w[2][3][3][HALVES];
-  pb_filter_load<CG, BACK, BACK && STRIDE == 1>((const uint16_t *)weights, slab * 64 + quarter * 16, e.channels, w);
-
-  /* Where the lane's row of each fragment lies: matrix m has octet m % 2 and half m / 2 of 16 channels. */
-  int places[SHIFTS];
-  {
-    const int m = pb_lane() >> 3, octet = 2 * pair + (m & 1), chunk = (CG == 32 ? quarter / 2 * 4 : quarter * 2) + m / 2;
-    PB_UNROLL
-    for (int u = 0; u < SHIFTS; ++u) {
-      const int column = ((octet % e.octets) * 8 + (int)(pb_lane() & 7)) * SCALE + u;
-      places[u] = pb_chunk_place(octet / e.octets * span + pb_column_place<HALVE>(column, e.octets), chunk);
-    }
-  }
-  const int octet = 2 * pair + (int)(pb_lane() & 3) / 2, own = octet % e.octets * 8 + (int)(pb_lane() >> 2);
-  const int channel = slab * 64 + quarter * 16 + (int)(pb_lane() & 1) * 8;
-
-  const uint16_t *const source = (const uint16_t *)from;
-  const int64_t source_row = (int64_t)e.source_width * e.channels;
-  pb_stream<PIECES, ROWS, SCALE, LEFT, HALVE, THREADS> stream;
-  pb_stream_open(stream, images, span, e.octets);
-  int ahead = first, left = 0;
+  pb_stream<PIECES, ROWS, SCALE, LEFT, HALVE> stream;
+  pb_stream_open(stream, e, strip, THREADS, e.span, e.source_height, e.source_width);
+  int ahead = strip.group, ahead_stage = 0;
   const auto ask = [&](int slot) {
-    if (left == 0 && ahead < e.strips) {
-      const pb_strip strip = pb_strip_of(e, ahead, images);
-      pb_stream_begin(stream, e, strip, e.source_height, e.source_width, slab * 64, e.source_height);
-      left = strip.rows + BEHIND;
-      ahead += e.step;
-    }
-    if (left > 0) {
-      pb_stream_copy(stream, source, ring + slot * ROWS * pitch, pitch, source_row);
-      --left;
+    if (ahead < e.groups) {
+      if (ahead_stage == 0) pb_stream_begin(stream, e, strip, from, ahead, e.source_height, e.source_width);
+      pb_stream_copy(stream, e, strip, ring + slot * ROWS * e.pitch, ahead_stage, e.images - ahead * e.tile_images,
+        e.source_height, e.source_width);
+      if (++ahead_stage == strip.rows + BEHIND) {
+        ahead_stage = 0;
+        ahead += e.lanes;
+      }
     }
     pb_async_commit();
   };
-  PB_UNROLL
+  PB_ONE_BY_ONE
   for (int i = 0; i < STAGES - 1; ++i) ask(i);
+
+  uint32_t w[2][3][3][HALVES];
+  pb_filter_load<CG, BACK, BACK && STRIDE == 1>((const uint16_t *)weights, strip.channel + quarter * 16, e.channels, w);
+  int places[SHIFTS];
+  PB_UNROLL
+  for (int u = 0; u < SHIFTS; ++u) places[u] = pb_fragment_place<HALVES>(e, 2 * pair, u, lane, quarter, SCALE, HALVE);
+  /* Where its results go: those of an octet's pixel, 8 channels. */
+  const int octet = 2 * pair + (lane & 3) / 2, image = octet / e.octets, channel = strip.channel + quarter * 16 + (lane & 1) * 8;
+  const int column = (strip.column + octet % e.octets * 8 + (lane >> 2)) * (DOUBLE ? 2 : 1);
+  const bool first = channel < e.channels && column < e.target_width, second = channel < e.channels && column + 1 < e.target_width;
+
   int slot = 0;
-  for (int index = first; index < e.strips; index += e.step) {
-    const pb_strip strip = pb_strip_of(e, index, images);
-    const int image = strip.image + octet / e.octets, column = (strip.column + own) * (DOUBLE ? 2 : 1);
-    const bool inside = image < e.images && channel < e.channels;
-    const int64_t target_row = (int64_t)e.target_width * e.channels;
-    const pb_target to = {(uint16_t *)into + image * e.target_height * target_row + (int64_t)column * e.channels + channel,
-      strip.row, e.target_height, inside && column < e.target_width, inside && column + 1 < e.target_width, target_row, e.channels};
-    float sums[3][2][4];
-    PB_UNROLL
-    for (int i = 0; i < 3; ++i) pb_clear(sums[i]);
+  for (int group = strip.group; group < e.groups; group += e.lanes) {
+    const int64_t row = ((int64_t)group * e.tile_images + image) * e.target_height + strip.row * (DOUBLE ? 2 : 1);
+    const bool inside = group * e.tile_images + image < e.images;
+    pb_target to = {(uint16_t *)into + (row * e.target_width + column) * e.channels + channel, inside && first, inside && second,
+      e.target_width * e.channels, e.channels};
+    float sums[2][2][4];
+    pb_clear(sums[0]);
+    pb_clear(sums[1]);
+    PB_ONE_BY_ONE
     for (int j = 0; j < strip.rows + BEHIND; ++j) {
       pb_async_wait<STAGES - 2>();
       pb_barrier();
-      ask((slot + STAGES - 1) % STAGES);
-      uint32_t f[ROWS][SHIFTS][WORDS];
-      PB_UNROLL
-      for (int r = 0; r < ROWS; ++r)
-        PB_UNROLL
-        for (int u = 0; u < SHIFTS; ++u)
-          PB_UNROLL
-          for (int h = 0; h < WORDS; h += 4)
-            pb_ldmatrix_x4(ring + (slot * ROWS + r) * pitch + (places[u] ^ 8 * h), f[r][u] + h);
-      if constexpr (HALVE) pb_step<T, HALVES, WORDS>::halving(sums, w, f[0], f[1], j, to);
-      else if constexpr (DOUBLE) pb_step<T, HALVES, WORDS>::doubling(sums, w, f[0], j, strip.rows, to);
-      else pb_step<T, HALVES, WORDS>::dense(sums, w, f[0], j, to);
-      slot = (slot + 1) % STAGES;
+      ask((slot + STAGES - 1) & (STAGES - 1));
+      uint32_t f[SHIFTS][WORDS];
+      pb_load_fragments(f, ring + slot * ROWS * e.pitch, places);
+      if constexpr (HALVE) {
+        pb_step<T, HALVES, WORDS>::halving(sums, w, f, j, to);
+        pb_load_fragments(f, ring + (slot * ROWS + 1) * e.pitch, places);
+        pb_row_of_taps<T, HALVES>(sums[0], f, w, 1);
+      } else if constexpr (DOUBLE) pb_step<T, HALVES, WORDS>::doubling(sums, w, f, j, strip.rows,
+        e.target_height - 2 * (strip.row + j), to);
+      else pb_step<T, HALVES, WORDS>::dense(sums, w, f, j, to);
+      slot = (slot + 1) & (STAGES - 1);
     }
   }
 }

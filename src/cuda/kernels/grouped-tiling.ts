@@ -31,10 +31,12 @@ export interface Tiling {
   /** Stages of source rows on their way to a block. */
   readonly stages: number
   readonly threads: number
+  /** How many blocks shall fit into the registers of a multiprocessor. */
+  readonly sharing: number
   readonly blocks: number
   readonly sharedBytes: number
-  /** Blocks that share the strips of the same 64 channels: the filter gradient's partials. */
-  readonly step: number
+  /** Blocks of the same 64 channels: the filter gradient's partials. */
+  readonly parts: number
   /** In the order of `extentNames`. */
   readonly numbers: readonly number[]
 }
@@ -62,8 +64,16 @@ function asGroupWidth(width: number): GroupWidth | undefined {
   return width === 4 || width === 8 || width === 16 || width === 32 ? width : undefined
 }
 
+/** How many blocks a problem is cut into, as far as its extents allow. */
+export interface BlockCounts {
+  /** With fewer blocks, images are cut into bands of rows. */
+  readonly least: number
+  /** Rather than more blocks, a block takes several groups of images. */
+  readonly most: number
+}
+
 /** Cuts a problem into blocks. */
-export function tile(problem: GroupedProblem): Tiling {
+export function tile(problem: GroupedProblem, counts = wantedBlocks(problem)): Tiling {
   const { direction, groupWidth, stride, images, channels, input, output } = problem
   const [source, target] = direction === 'inputGrad' ? [output, input] : [input, output]
   const doubles = direction === 'inputGrad' && stride === 2
@@ -72,34 +82,48 @@ export function tile(problem: GroupedProblem): Tiling {
   const octets = Math.min(2 * pairs, grid[1] > 16 ? 4 : grid[1] > 8 ? 2 : 1)
   const slabs = Math.ceil(channels / 64)
   const tiles = Math.ceil(grid[1] / (8 * octets))
-  const whole = Math.ceil(images / ((2 * pairs) / octets)) * tiles
-  const { least, most } = wantedBlocks(problem)
-  const bands = Math.min(Math.ceil(grid[0] / 4), Math.max(1, Math.ceil(least / (slabs * whole))))
+  const tileImages = (2 * pairs) / octets
+  const span = spanOf(problem, octets)
+  const pitch = tileImages * span * 128
+  const { least, most } = counts
+  const tileGroups = Math.ceil(images / tileImages)
+  const bands = Math.min(Math.ceil(grid[0] / 4), Math.max(1, Math.ceil(least / (slabs * tiles * tileGroups))))
   const rows = Math.ceil(grid[0] / bands)
   const usedBands = Math.ceil(grid[0] / rows)
-  const strips = whole * usedBands
-  const turns = Math.ceil(strips / Math.min(strips, Math.max(1, Math.floor(most / slabs))))
-  const step = Math.ceil(strips / turns)
+  const turns = Math.ceil(tileGroups / Math.max(1, Math.floor(most / (slabs * tiles * usedBands))))
+  const lanes = Math.ceil(tileGroups / turns)
+  const parts = tiles * usedBands * lanes
   const stages = stagesOf(problem)
+  const threads = 32 * pairs * (direction === 'filterGrad' && groupWidth === 32 ? 8 : 4)
   return {
     pairs,
     stages,
-    threads: 32 * pairs * (direction === 'filterGrad' && groupWidth === 32 ? 8 : 4),
-    blocks: slabs * step,
-    sharedBytes: sharedBytes(problem, pairs, octets, stages),
-    step,
-    numbers: [images, channels, ...source, ...target, ...grid, octets, rows, usedBands, tiles, strips, step],
+    threads,
+    sharing: residentThreads(problem) / threads,
+    blocks: slabs * parts,
+    sharedBytes: sharedBytesOf(problem, pairs, stages, pitch),
+    parts,
+    numbers: [
+      ...[images, channels, ...source, ...target, grid[0]],
+      ...[octets, tileImages, span, pitch, rows, usedBands, tiles, tileGroups, lanes],
+    ],
   }
 }
 
 /**
- * Fewer blocks than `least` cut images into bands; with `most`, blocks take several strips. The forward pass and the input
- * gradient want several blocks on each multiprocessor; groups of 32 share their larger filters among strips; the filter
- * gradient's partials cost memory traffic.
+ * The forward pass and the input gradient want several blocks on each multiprocessor; groups of 32 share their larger
+ * filters among images; the filter gradient's partials cost memory traffic.
  */
-function wantedBlocks({ direction, groupWidth }: GroupedProblem): { readonly least: number; readonly most: number } {
+function wantedBlocks({ direction, groupWidth }: GroupedProblem): BlockCounts {
   if (direction === 'filterGrad') return groupWidth === 32 ? { least: 132, most: 132 } : { least: 264, most: 264 }
   return groupWidth === 32 ? { least: 264, most: 264 } : { least: 528, most: 1056 }
+}
+
+/** Threads of a multiprocessor for which all sums and filters fit into its 65536 registers: found by compiling. */
+function residentThreads({ direction, groupWidth, stride }: GroupedProblem): number {
+  if (direction === 'filterGrad') return 512
+  if (groupWidth === 32) return stride === 1 ? 384 : 256
+  return groupWidth === 16 || (direction === 'inputGrad' && stride === 2) ? 512 : 768
 }
 
 /** Narrow stages are small: more of them keep as many bytes on their way. */
@@ -107,14 +131,15 @@ function stagesOf({ direction, groupWidth, stride }: GroupedProblem): number {
   return groupWidth === 32 && (stride === 1 || direction === 'inputGrad') ? 8 : 4
 }
 
-function sharedBytes(problem: GroupedProblem, pairs: number, octets: number, stages: number): number {
-  const { direction, stride } = problem
-  const images = (2 * pairs) / octets
-  const doubles = direction === 'inputGrad' && stride === 2
-  const scale = doubles ? 1 : stride
-  const span = 8 * scale * octets + (doubles ? 1 : 3 - scale)
-  const stage = scale * images * span * 128
-  if (direction !== 'filterGrad') return stages * stage
+/** Columns of the source that a tile of one image reads. */
+function spanOf({ direction, stride }: GroupedProblem, octets: number): number {
+  if (direction === 'inputGrad' && stride === 2) return 8 * octets + 1
+  return 8 * stride * octets + 3 - stride
+}
+
+function sharedBytesOf({ direction, stride }: GroupedProblem, pairs: number, stages: number, pitch: number): number {
+  if (direction === 'inputGrad') return stages * pitch
+  if (direction === 'forward') return stages * stride * pitch
   const combining = pairs === 2 ? 72 * 4 * 32 * 4 : 0
-  return Math.max(stages * (stage + 2 * pairs * 8 * 128), combining)
+  return Math.max(stages * (stride * pitch + 2 * pairs * 8 * 128), combining)
 }

@@ -9,7 +9,14 @@ import type { Candidate, KernelLaunch } from '../work.ts'
 import { filterText } from './grouped-filter.ts'
 import { rowsText } from './grouped-rows.ts'
 import { extentNames, streamText } from './grouped-stream.ts'
-import { type Direction, type GroupedProblem, type Tiling, groupedProblem, tile } from './grouped-tiling.ts'
+import {
+  type BlockCounts,
+  type Direction,
+  type GroupedProblem,
+  type Tiling,
+  groupedProblem,
+  tile,
+} from './grouped-tiling.ts'
 
 /**
  * The launches of a grouped 3x3 convolution or of one of its gradients: NHWC, padding 1, stride 1 or 2, f16 or bf16, as many
@@ -18,11 +25,14 @@ import { type Direction, type GroupedProblem, type Tiling, groupedProblem, tile 
  *
  * Where groups are of 4 channels, an infinity or a NaN of a source channel also makes NaN of the neighbouring group's
  * results, because it is multiplied by a zero.
+ *
+ * @param counts How many blocks to cut it into, instead of the usual; with others a filter gradient may have other bits.
  */
-export function groupedCandidate(equation: LibraryEquation): Candidate | undefined {
+export function groupedCandidate(equation: LibraryEquation, counts?: BlockCounts): Candidate | undefined {
   const problem = problemOf(equation)
   if (problem === undefined) return undefined
-  return problem.direction === 'filterGrad' ? filterCandidate(problem) : rowsCandidate(problem)
+  const tiling = tile(problem, counts)
+  return problem.direction === 'filterGrad' ? filterCandidate(problem, tiling) : rowsCandidate(problem, tiling)
 }
 
 function problemOf({ primitive, params, inputs, outputs }: LibraryEquation): GroupedProblem | undefined {
@@ -49,26 +59,24 @@ const ids: Readonly<Record<Direction, string>> = {
 const operands: readonly PrintedPointer[] = [0, 1, 2].map((index) => ({ kind: 'operand', index }))
 const partials: PrintedPointer = { kind: 'scratch', offset: 0 }
 
-function rowsCandidate(problem: GroupedProblem): Candidate {
+function rowsCandidate(problem: GroupedProblem, tiling: Tiling): Candidate {
   const { direction, dtype, groupWidth, stride } = problem
-  const tiling = tile(problem)
   const { pairs, stages } = tiling
   const source = nameOf(`grouped_${direction}`, (symbol) => {
     const constants = `pb_${dtype}, ${groupWidth}, ${stride}, ${direction === 'inputGrad'}, ${pairs}, ${stages}`
     const body = `pb_grouped_rows<${constants}>(a.p[0], a.p[1], a.p[2], a.n);`
-    return [warpPrelude, streamText, rowsText, `PB_KERNEL(${symbol}, 3, ${extentNames.length}) { ${body} }\n`].join('')
+    return [warpPrelude, streamText, rowsText, `${headOf(symbol, tiling)} { ${body} }\n`].join('')
   })
   return { id: ids[direction], works: [launchOf(source, tiling, operands)], scratchBytes: 0 }
 }
 
-function filterCandidate(problem: GroupedProblem): Candidate {
+function filterCandidate(problem: GroupedProblem, tiling: Tiling): Candidate {
   const { direction, dtype, groupWidth, stride, channels } = problem
-  const tiling = tile(problem)
-  const { pairs, stages, step } = tiling
+  const { pairs, stages, parts } = tiling
   const summing = nameOf('grouped_filterGrad', (symbol) => {
     const constants = `pb_${dtype}, ${groupWidth}, ${stride}, ${pairs}, ${stages}`
     const body = `pb_grouped_filter<${constants}>(a.p[0], a.p[1], a.p[2], a.n);`
-    return [warpPrelude, streamText, filterText, `PB_KERNEL(${symbol}, 3, ${extentNames.length}) { ${body} }\n`].join('')
+    return [warpPrelude, streamText, filterText, `${headOf(symbol, tiling)} { ${body} }\n`].join('')
   })
   const combining = nameOf('grouped_combine', (symbol) => {
     const body = `pb_grouped_combine<pb_${dtype}>(a.p[0], a.p[1], a.n);`
@@ -83,13 +91,17 @@ function filterCandidate(problem: GroupedProblem): Candidate {
     threads: 256,
     sharedBytes: 0,
     pointers: [partials, result],
-    numbers: [elements, step],
+    numbers: [elements, parts],
   }
   return {
     id: ids[direction],
     works: [launchOf(summing, tiling, [x, cotangent, partials]), combine],
-    scratchBytes: step * elements * 4,
+    scratchBytes: parts * elements * 4,
   }
+}
+
+function headOf(symbol: string, { threads, sharing }: Tiling): string {
+  return `PB_KERNEL_SHARING(${symbol}, 3, ${extentNames.length}, ${threads}, ${sharing})`
 }
 
 function launchOf(source: PrintedSource, tiling: Tiling, pointers: readonly PrintedPointer[]): KernelLaunch {

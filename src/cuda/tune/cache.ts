@@ -123,10 +123,14 @@ export class TuningCache {
   }
 }
 
-/** What tells one state of a file from the next; undefined where there is none. */
+/** What tells one state of a file from the next; undefined where there is none to be seen. */
 function stateOf(file: string): string | undefined {
-  const stats = statSync(file, { throwIfNoEntry: false })
-  return stats === undefined ? undefined : [stats.ino, stats.size, stats.mtimeMs].join(' ')
+  try {
+    const { ino, size, mtimeMs } = statSync(file)
+    return [ino, size, mtimeMs].join(' ')
+  } catch {
+    return undefined
+  }
 }
 
 function readEntries(file: string): Readonly<Record<string, unknown>> | undefined {

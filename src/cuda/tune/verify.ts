@@ -74,7 +74,7 @@ function compare(
 ): string | undefined {
   const length = got.length / bytesOf(dtype)
   const [a, b] = [got, expected].map((bytes) => decode(dtype, storageView(dtype, aligned(bytes), 0, length)))
-  for (const index of range(length)) {
+  for (let index = 0; index < length; index++) {
     const [x, y] = [a?.[index] ?? Number.NaN, b?.[index] ?? Number.NaN]
     if (!(Math.abs(x - y) <= allowed(x, y)))
       return `it gives ${x} for element ${index} of a result and ${y} is expected`
