@@ -56,12 +56,14 @@ describe('what comes first', () => {
     expect(statusOf(() => driver.releasePrimaryContext(gpu))).toBe(201)
   })
 
-  it('discovery finds the driver and NVRTC with their versions, and an H200', () => {
-    const { versions, discovery } = probe(sim.machine, sim.native)
+  it('discovery finds all four libraries with their versions, and an H200', () => {
+    const { versions, problems } = probe(sim.machine, sim.native)
+    expect(problems).toEqual([])
     expect(versions.driver?.version).toBe(13_000)
     expect(versions.nvrtc?.version).toBe(13_000)
+    expect(Math.trunc((versions.cublasLt?.version ?? 0) / 100)).toBe(1301)
+    expect(Math.trunc((versions.cudnn?.version ?? 0) / 100)).toBe(924)
     expect(versions.gpus).toEqual([{ name: 'Simulated H200', capability: 90 }])
-    expect(discovery.problems).toEqual([])
     expect(device.driver.deviceAttribute(device.driver.device(0), 'MULTIPROCESSOR_COUNT')).toBe(132)
   })
 })
