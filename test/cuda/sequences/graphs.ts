@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import {
   type DataType,
   type Direction,
+  type Tensor,
   convolution,
   convolve,
   device,
@@ -68,21 +69,14 @@ function convolutionSequence(type: DataType, direction: Direction, conv: ModelCo
   return {
     name: `${type} ${directionNames[direction]} ${kernel}x${kernel} ${channels}->${outputs} groups ${groups} stride ${stride} at ${size}`,
     steps: [
-      ...tensor('x', { dims: [batch, channels, size, size], type, uid: 1, alignment: channels === 3 ? 2 : 16 }),
+      ...tensor('x', { dims: [batch, channels, size, size], type, uid: 1 }),
       ...tensor('w', { dims: [outputs, channels / groups, kernel, kernel], type, uid: 2 }),
       ...tensor('y', { dims: [batch, outputs, after, after], type, uid: 3 }),
       ...convolution('convolution', { stride, padding }),
       ...convolve('operation', direction, 'convolution', ['x', 'w', 'y']),
       ...planned(['operation']),
-    ].map((step) => aligned(step, type)),
+    ],
   }
-}
-
-/** An alignment of 2 is none for f32. */
-function aligned(step: Step, type: DataType): Step {
-  if (type !== 'FLOAT' || step[0] !== 'set' || step[2] !== 'TENSOR_BYTE_ALIGNMENT' || Number(step[4][0]) >= 4)
-    return step
-  return ['set', step[1], step[2], step[3], [4]]
 }
 
 /** From operations to a plan; 3 is mode A. */
@@ -116,8 +110,8 @@ interface Fusion {
   readonly direction: Direction
   readonly operations: readonly string[]
   /** What the tensors x and y of the convolution are, beyond their shapes. */
-  readonly x?: { readonly virtual?: true; readonly type?: DataType }
-  readonly y?: { readonly virtual?: true; readonly type?: DataType }
+  readonly x?: Pick<Tensor, 'virtual' | 'type'>
+  readonly y?: Pick<Tensor, 'virtual' | 'type'>
   readonly parts: readonly (readonly Step[])[]
 }
 

@@ -128,8 +128,10 @@ export function room(type: AttributeType, count: number): Bytes {
 function bytes(type: AttributeType, values: Values, named: (name: string) => Descriptor): Bytes {
   const numbers = values.map((value) => (typeof value === 'string' ? named(value) : value))
   const array = room(type, values.length)
-  if (array instanceof BigInt64Array || array instanceof BigUint64Array) array.set(numbers.map(BigInt))
-  else array.set(numbers.map(Number))
+  for (const [index, value] of numbers.entries()) {
+    if (array instanceof BigInt64Array || array instanceof BigUint64Array) array[index] = BigInt(value)
+    else array[index] = Number(value)
+  }
   return array
 }
 
