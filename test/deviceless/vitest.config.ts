@@ -12,6 +12,6 @@ export default defineConfig({
     include: ['test/deviceless/*.test.ts', 'test/cuda/headers.test.ts', 'test/cuda/ffi-real.test.ts'],
     exclude: [],
     testTimeout: 300_000,
-    hookTimeout: 300_000,
+    hookTimeout: 600_000,
   },
 })
