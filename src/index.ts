@@ -4,6 +4,7 @@ import { cpuDevice } from './cpu/index.ts'
 import type { Device } from './tensor/device.ts'
 import { setDeviceChoice } from './tensor/dispatch.ts'
 import { PullbackError } from './tensor/errors.ts'
+import { logLine } from './tensor/log.ts'
 import { referenceDevice } from './tensor/reference/device.ts'
 
 export * from './autograd/index.ts'
@@ -22,6 +23,7 @@ export {
 } from './tensor/errors.ts'
 export { type LiveTensor, memory, scope } from './tensor/lifetime.ts'
 export * from './tensor/ops/index.ts'
+export { type LogLevel, logs } from './tensor/log.ts'
 export { pipe } from './tensor/pipe.ts'
 export type {
   CallRule,
@@ -80,6 +82,7 @@ export function device(name: DeviceName): Device {
   if (fresh === undefined)
     throw new PullbackError('compiler', '[device] the CPU device found no C compiler. Install gcc or clang, or set CC.')
   made.set(name, fresh)
+  logLine('info', () => `[device] ${fresh.description}`)
   return fresh
 }
 
@@ -87,10 +90,11 @@ export function device(name: DeviceName): Device {
 function automatic(): Device {
   const compiled = made.get('cpu') ?? cpuDevice()
   if (compiled === undefined) {
-    process.stderr.write('pullback: no C compiler found (gcc, clang or CC), so programs are interpreted, slowly.\n')
+    logLine('warn', () => '[device] no C compiler found (gcc, clang or CC), so programs are interpreted, slowly.')
     return device('reference')
   }
   made.set('cpu', compiled)
+  logLine('info', () => `[device] chosen by itself: ${compiled.description}`)
   return compiled
 }
 

@@ -1,7 +1,7 @@
 // What the programs here share: the device, the model by name, how an error ends a program, and stopping on signals.
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { PullbackError, defaultDevice, device, setDefaultDevice, tree } from 'pullback'
+import { PullbackError, defaultDevice, device, logs, setDefaultDevice, tree } from 'pullback'
 import type { Device, nn, train } from 'pullback'
 
 /** A family of models to choose from by name. */
@@ -58,9 +58,8 @@ export async function main(program: () => Promise<number>): Promise<void> {
   try {
     process.exitCode = await program()
   } catch (error) {
-    const asked = process.env['PULLBACK_LOG'] === 'debug'
     const known = error instanceof PullbackError && error.code !== 'internal'
-    process.stderr.write(`${known && !asked ? error.message : showFully(error)}\n`)
+    process.stderr.write(`${known && !logs('debug') ? error.message : showFully(error)}\n`)
     process.exitCode = 1
   }
 }

@@ -1,21 +1,13 @@
 // Compiled kernels on disk, found by the hash of their text, the preludes, the compiler and the processor. Missing ones
 // are built together, a few libraries at a time; each kernel has a small file that names its library and that library's
 // checksum, so that a kernel is never built twice and a broken library is never loaded.
-import {
-  accessSync,
-  constants,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs'
-import { availableParallelism, homedir, tmpdir } from 'node:os'
+import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { PullbackError } from '../tensor/errors.ts'
+import { logLine } from '../tensor/log.ts'
+import { type Entry, checksumOf, readEntry } from './cache-entry.ts'
+import { cacheLimit, touch, trimCache } from './cache-trim.ts'
 import { type Compiler, compileAll, digest } from './compiler.ts'
 import type { KernelSource } from './kernels/launch.ts'
 
@@ -24,12 +16,6 @@ export interface BuiltKernel {
   readonly name: string
   /** The shared library's path; its checksum was right when it was looked up. */
   readonly library: string
-}
-
-/** What a kernel's file in the cache says. */
-interface Entry {
-  readonly library: string
-  readonly checksum: string
 }
 
 /** Counts for logs and tests: kernels found, kernels built, libraries written. */
@@ -45,11 +31,14 @@ export class KernelCache {
   readonly #verified = new Map<string, string>()
   readonly #salt: string
   #header: string | undefined
+  #trimmed = false
 
   constructor(
     readonly folder: string,
     private readonly compiler: Compiler,
     private readonly prelude: string,
+    /** Bytes that the folder may take: more is removed before the first build. */
+    private readonly limit = cacheLimit(),
   ) {
     this.#salt = digest(`${compiler.fingerprint}\n${prelude}`)
   }
@@ -62,7 +51,7 @@ export class KernelCache {
   get(sources: readonly KernelSource[]): BuiltKernel[] {
     const found = sources.map((source) => ({ source, library: this.lookUp(source) }))
     const missing = found.flatMap(({ source, library }) => (library === undefined ? [source] : []))
-    const built = missing.length === 0 ? new Map<string, string>() : this.build(missing)
+    const built = missing.length === 0 ? new Map<string, string>() : this.buildAndTell(missing, sources.length)
     this.counts.found += sources.length - missing.length
     this.counts.built += missing.length
     return found.map(({ source, library }) => {
@@ -80,14 +69,29 @@ export class KernelCache {
     const entry = readEntry(join(this.folder, `${this.keyOf(source)}.json`))
     if (entry === undefined) return undefined
     const path = join(this.folder, entry.library)
-    const checksum = this.#verified.get(path) ?? checksumOf(path)
-    if (checksum !== entry.checksum) return undefined
-    this.#verified.set(path, checksum)
+    if (this.#verified.get(path) === entry.checksum) return path
+    touch(path) // before it is read, so that another process does not take it for an old one
+    if (checksumOf(path) !== entry.checksum) return undefined
+    this.#verified.set(path, entry.checksum)
     return path
+  }
+
+  private buildAndTell(missing: readonly KernelSource[], all: number): Map<string, string> {
+    const [began, before] = [performance.now(), this.counts.libraries]
+    const built = this.build(missing)
+    const libraries = this.counts.libraries - before
+    logLine(
+      'info',
+      () =>
+        `[cpu] kernels: ${missing.length} built (${libraries} libraries, ${(performance.now() - began).toFixed(0)} ms), ${all - missing.length} found in the cache`,
+    )
+    return built
   }
 
   /** Builds the sources in a few libraries of about equal length and notes where each kernel went. */
   private build(sources: readonly KernelSource[]): Map<string, string> {
+    if (!this.#trimmed) trimCache(this.folder, this.limit)
+    this.#trimmed = true
     const scratch = mkdtempSync(join(this.folder, 'build-'))
     try {
       const groups = balance(sources, availableParallelism())
@@ -141,6 +145,7 @@ export class KernelCache {
       compileAll(this.compiler, [{ text: this.prelude, output, kind: 'header' }], scratch)
       moveFolder(scratch, place)
     }
+    touch(place)
     this.#header = join(place, 'prelude.h')
     return this.#header
   }
@@ -163,37 +168,6 @@ export class KernelCache {
   }
 }
 
-/**
- * The folder for compiled kernels: PULLBACK_CACHE, else XDG_CACHE_HOME/pullback, else ~/.cache/pullback, made with mode
- * 0700; where none of the last two can be written to, a private folder for this process alone.
- *
- * @throws PullbackError `file` if PULLBACK_CACHE is set and cannot be used.
- */
-export function cacheFolder(environment: NodeJS.ProcessEnv = process.env): string {
-  const chosen = environment['PULLBACK_CACHE']
-  if (chosen !== undefined && chosen !== '') {
-    const problem = prepare(chosen)
-    if (problem === undefined) return chosen
-    throw new PullbackError('file', `[cache] cannot use PULLBACK_CACHE=${chosen}: ${problem}. Choose another folder.`)
-  }
-  const base = environment['XDG_CACHE_HOME'] ?? ''
-  const usual = join(base === '' ? join(homedir(), '.cache') : base, 'pullback')
-  return prepare(usual) === undefined ? usual : mkdtempSync(join(tmpdir(), 'pullback-'))
-}
-
-/** Makes the folder; what is wrong with it, if anything: code of other users must never be loaded from it. */
-function prepare(folder: string): string | undefined {
-  try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 })
-    accessSync(folder, constants.W_OK | constants.X_OK)
-    const { uid, mode } = statSync(folder)
-    if (process.getuid !== undefined && uid !== process.getuid()) return 'it belongs to another user'
-    return (mode & 0o022) !== 0 ? 'other users may write to it' : undefined
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error)
-  }
-}
-
 /** Renames a folder; where another process was first, its folder stays. */
 function moveFolder(from: string, to: string): void {
   try {
@@ -202,23 +176,6 @@ function moveFolder(from: string, to: string): void {
     rmSync(from, { recursive: true, force: true })
     if (!existsSync(to)) throw error
   }
-}
-
-function readEntry(path: string): Entry | undefined {
-  if (!existsSync(path)) return undefined
-  try {
-    const entry: unknown = JSON.parse(readFileSync(path, 'utf8'))
-    if (typeof entry !== 'object' || entry === null || !('library' in entry) || !('checksum' in entry)) return undefined
-    const { library, checksum } = entry
-    const sound = typeof library === 'string' && typeof checksum === 'string' && /^[0-9a-f]+\.so$/.test(library)
-    return sound ? { library, checksum } : undefined
-  } catch {
-    return undefined // half a file left by a crash of the machine: build again
-  }
-}
-
-function checksumOf(path: string): string | undefined {
-  return existsSync(path) ? digest(readFileSync(path)) : undefined
 }
 
 /** Splits the sources into at most `count` lists of about equal length of text, the longest texts first. */

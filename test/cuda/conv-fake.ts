@@ -33,6 +33,9 @@ export interface FakeDescriptor {
   knob?: readonly [number, number]
 }
 
+/** The handle of a fake cuDNN. */
+export const fakeHandle = 0x77n as CudnnHandle
+
 /** One execution. */
 export interface FakeExecution {
   readonly stream: bigint
@@ -100,7 +103,7 @@ export function fakeCudnn(engines: FakeEngines, { version = 92_400, failing = -1
     version: () => version,
     cudaVersion: () => 13_000,
     checkParts: () => {},
-    create: () => (count('create'), handles++, 0x77n as CudnnHandle),
+    create: () => (count('create'), handles++, fakeHandle),
     destroy: () => {
       handles--
       count('destroy a handle')

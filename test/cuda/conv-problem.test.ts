@@ -19,7 +19,7 @@ import type { DevicePointer } from '../../src/cuda/ffi/values.ts'
 import type { DType } from '../../src/tensor/dtype.ts'
 import { variable } from '../../src/tensor/program.ts'
 import { sizeOf, stridesOf } from '../../src/tensor/shape.ts'
-import { fakeCudnn } from './conv-fake.ts'
+import { fakeCudnn, fakeHandle } from './conv-fake.ts'
 import { all, problem, run } from './conv-samples.ts'
 
 /** The equation of a direction; the output shape is taken as it comes. */
@@ -119,7 +119,7 @@ describe('the graph', () => {
     ['statistics', 'conv2d', [1, 2, 3, 4, 5], [[32], [32]]],
   ])('of %s on %s has its operands in order and its vectors in f32', (fusion, direction, uids, vectors) => {
     const fake = fakeCudnn({ A: [{ engine: 1 }] })
-    const session = deviceSession(fake.cudnn)
+    const session = deviceSession(fake.cudnn, fakeHandle)
     const [candidate] = all(session, { ...problem, direction }, { fusion })
     const pointers = uids.map((uid) => (BigInt(uid) * 256n) as DevicePointer)
     run(candidate, pointers, undefined)

@@ -12,7 +12,7 @@ import {
 } from '../../src/cuda/conv/index.ts'
 import type { DevicePointer } from '../../src/cuda/ffi/values.ts'
 import { at, range } from '../../src/tensor/shape.ts'
-import { type FakeEngines, fakeCudnn } from './conv-fake.ts'
+import { type FakeEngines, fakeCudnn, fakeHandle } from './conv-fake.ts'
 import { all, problem, run } from './conv-samples.ts'
 
 const engines: FakeEngines = {
@@ -98,7 +98,7 @@ describe('candidates', () => {
     fc.assert(
       fc.property(fc.shuffledSubarray([0, 1, 2], { minLength: 3 }), (order) => {
         const fake = fakeCudnn({ A: range(3).map((engine) => ({ engine })) })
-        const session = deviceSession(fake.cudnn)
+        const session = deviceSession(fake.cudnn, fakeHandle)
         const found = all(session, problem)
         for (const index of order) {
           run(at(found, index), [0x100n, 0x200n, 0x300n] as DevicePointer[], undefined)
@@ -113,7 +113,7 @@ describe('candidates', () => {
 
   test('leave nothing behind whichever call fails', () => {
     const use = (fake: ReturnType<typeof fakeCudnn>): void => {
-      const opened = deviceSession(fake.cudnn)
+      const opened = deviceSession(fake.cudnn, fakeHandle)
       try {
         for (const candidate of convCandidates(opened, problem, { fusion: 'bias-relu' }))
           try {
@@ -153,7 +153,7 @@ describe('a candidate', () => {
 
   test('puts its plan on the stream with operands, workspace and identifiers', () => {
     const fake = fakeCudnn(engines)
-    const [first, second] = all(deviceSession(fake.cudnn), problem)
+    const [first, second] = all(deviceSession(fake.cudnn, fakeHandle), problem)
     run(first, pointers, scratch, 0x9n)
     run(second, pointers, undefined, 0xan)
     expect(fake.executions).toEqual([
@@ -165,7 +165,7 @@ describe('a candidate', () => {
 
   test('makes a variant pack for new addresses only', () => {
     const fake = fakeCudnn(engines)
-    const [first] = all(deviceSession(fake.cudnn), problem)
+    const [first] = all(deviceSession(fake.cudnn, fakeHandle), problem)
     const packs = (): number => fake.made.filter(({ type }) => type === 'VARIANT_PACK').length
     run(first, pointers, scratch)
     run(first, pointers, scratch)
@@ -182,7 +182,7 @@ describe('a candidate', () => {
   })
 
   test('is not run with other operands, without its workspace, or without a device', () => {
-    const [first, second] = all(deviceSession(fakeCudnn(engines).cudnn), problem)
+    const [first, second] = all(deviceSession(fakeCudnn(engines).cudnn, fakeHandle), problem)
     expect(() => run(first, pointers.slice(1), scratch)).toThrow(/internal: a cuDNN plan of 3 operands and 131 bytes/)
     expect(() => run(first, pointers, undefined)).toThrow(/internal/)
     expect(() => run(second, pointers, scratch)).toThrow(/internal/)
@@ -192,7 +192,7 @@ describe('a candidate', () => {
 
   test('is made again from its recipe, and not from another’s', () => {
     const fake = fakeCudnn(engines)
-    const session = deviceSession(fake.cudnn)
+    const session = deviceSession(fake.cudnn, fakeHandle)
     const [first] = all(session, problem)
     const recipe = first?.recipe ?? ''
     const again = convFromRecipe(session, problem, recipe)
@@ -204,12 +204,12 @@ describe('a candidate', () => {
     expect(convFromRecipe(session, { ...problem, groups: 1 }, recipe)).toBeUndefined()
     expect(convFromRecipe(session, problem, recipe, { fusion: 'bias' })).toBeUndefined()
     expect(convFromRecipe(session, problem, recipe, { workspaceBytes: 130 })).toBeUndefined()
-    const other = deviceSession(fakeCudnn(engines, { version: 91_000 }).cudnn)
+    const other = deviceSession(fakeCudnn(engines, { version: 91_000 }).cudnn, fakeHandle)
     expect(convFromRecipe(other, problem, recipe)).toBeUndefined()
   })
 
   test('tuned without the demand for equal bits is not made again under it', () => {
-    const session = deviceSession(fakeCudnn({ A: [{ engine: 20, numerical: ['NONDETERMINISTIC'] }] }).cudnn)
+    const session = deviceSession(fakeCudnn({ A: [{ engine: 20, numerical: ['NONDETERMINISTIC'] }] }).cudnn, fakeHandle)
     const [first] = all(session, problem, { deterministic: false })
     expect(convFromRecipe(session, problem, first?.recipe ?? '', { deterministic: false })?.id).toBe('cudnn:engine 20')
     expect(convFromRecipe(session, problem, first?.recipe ?? '')).toBeUndefined()

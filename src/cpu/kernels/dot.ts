@@ -1,4 +1,5 @@
 // Lowers batched matrix products of row-major operands, each of which may be transposed.
+import type { DotExtents } from '../../compile/index.ts'
 import type { GatherArguments } from './gather.ts'
 import { lowerDirectDot } from './direct.ts'
 import { type Launch, type Lowered, type PointerRef, Scratch, listArguments, operand } from './launch.ts'
@@ -7,18 +8,8 @@ import { maxOuterColumns, outerArguments, outerRows, printOuter } from './outer.
 import { type PackLayout, lowerPack, lowerSum, lowerTranspose, packedElements } from './pack.ts'
 import { partitionOuter, partitionRows } from './partition.ts'
 import { maxColumns, printRows, rowBlock, rowsArguments } from './rows.ts'
-import type { FloatDType } from '../../tensor/dtype.ts'
 
-/** C[b, m, n] = sum over k of A[b, m, k] B[b, k, n]; A is stored [b, k, m] and B [b, n, k] where transposed. */
-export interface DotExtents {
-  readonly dtype: FloatDType
-  readonly batch: number
-  readonly m: number
-  readonly n: number
-  readonly k: number
-  readonly transposeA: boolean
-  readonly transposeB: boolean
-}
+export type { DotExtents }
 
 /** A matrix as an image of one pixel column: row r's elements are the channels of pixel (r, 0). */
 function matrixGather(rows: number, columns: number): GatherArguments {

@@ -1,24 +1,8 @@
-// The extents of a convolution and what all its lowerings derive from them: channels per group, and which taps reach
+// What all lowerings of a convolution derive from its extents: the taps of its filter, and which of them reach
 // which phase of a strided input. NHWC images, filters [out, kernelHeight, kernelWidth, channels / groups].
-import type { FloatDType } from '../../tensor/dtype.ts'
+import type { ConvExtents } from '../../compile/index.ts'
 
-/** One convolution; the same record describes the forward pass and both gradients. */
-export interface ConvExtents {
-  readonly dtype: FloatDType
-  readonly batch: number
-  readonly height: number
-  readonly width: number
-  readonly channels: number
-  readonly outHeight: number
-  readonly outWidth: number
-  readonly outChannels: number
-  readonly kernelHeight: number
-  readonly kernelWidth: number
-  readonly stride: readonly [number, number]
-  readonly padding: readonly [readonly [number, number], readonly [number, number]]
-  readonly dilation: readonly [number, number]
-  readonly groups: number
-}
+export type { ConvExtents }
 
 /** A filter tap: its index in the filter, and the source pixel it reads relative to the strided grid pixel. */
 export interface Tap {

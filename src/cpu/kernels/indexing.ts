@@ -1,16 +1,8 @@
 // Lowers taking slices by index, its transpose, the place of the largest element, and plain copies.
+import type { IndexedExtents } from '../../compile/index.ts'
 import { type DType, type FloatDType, bytesOf } from '../../tensor/dtype.ts'
 import { type KernelSource, type Lowered, Scratch, ceilDiv, listArguments, operand, printArguments } from './launch.ts'
 import { numericOf } from './numeric.ts'
-
-/** x seen as [before, extent, after], indexed along the middle by `count` indices. */
-export interface IndexedExtents {
-  readonly dtype: DType
-  readonly before: number
-  readonly extent: number
-  readonly count: number
-  readonly after: number
-}
 
 const gatherArguments = ['extent', 'count', 'bytes', 'slices', 'perPart'] as const
 

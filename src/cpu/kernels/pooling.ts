@@ -1,22 +1,8 @@
 // Lowers pooling over NHWC and its gradients: a register of channels at a time, in compute precision.
 // The first maximum of a window counts, in row-major order, and NaN is larger than every number.
-import type { FloatDType } from '../../tensor/dtype.ts'
+import type { PoolExtents } from '../../compile/index.ts'
 import { type Launch, type Lowered, ceilDiv, listArguments, operand, printArguments } from './launch.ts'
 import { type Numeric, numericOf } from './numeric.ts'
-
-/** A pooling's geometry; input is [batch, height, width, channels]. */
-export interface PoolExtents {
-  readonly dtype: FloatDType
-  readonly batch: number
-  readonly height: number
-  readonly width: number
-  readonly channels: number
-  readonly outHeight: number
-  readonly outWidth: number
-  readonly window: readonly [number, number]
-  readonly stride: readonly [number, number]
-  readonly padding: readonly [readonly [number, number], readonly [number, number]]
-}
 
 /** Channels in a register. */
 const lanes = 8

@@ -9,13 +9,12 @@ export interface CudnnSession {
   readonly handle: CudnnHandle | undefined
   /** What operation graphs, heuristics and plans are told about the device. */
   readonly attributes: { readonly graph: Attributes; readonly heuristics: Attributes; readonly plan: Attributes }
-  /** Destroys the handle, or the properties; plans must be released before. */
+  /** Destroys the properties, where the session has made them; plans must be released before. */
   release(): void
 }
 
-/** A session on the device of the current context. Throws CudaError where cuDNN cannot use it. */
-export function deviceSession(cudnn: Cudnn): CudnnSession {
-  const handle = cudnn.create()
+/** A session on a device in use, with its handle, which stays the device's. */
+export function deviceSession(cudnn: Cudnn, handle: CudnnHandle): CudnnSession {
   const value: AttributeValue = { type: 'HANDLE', values: BigUint64Array.of(handle) }
   return {
     cudnn,
@@ -25,7 +24,7 @@ export function deviceSession(cudnn: Cudnn): CudnnSession {
       heuristics: {},
       plan: { EXECUTION_PLAN_HANDLE: value },
     },
-    release: () => cudnn.destroy(handle),
+    release: () => undefined,
   }
 }
 

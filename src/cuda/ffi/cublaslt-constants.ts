@@ -66,6 +66,8 @@ export const algorithmAttributes = {
   CTA_SWIZZLING: [4, 4],
   CUSTOM_OPTION: [5, 4],
   STAGES_ID: [6, 4],
+  INNER_SHAPE_ID: [7, 2],
+  CLUSTER_SHAPE_ID: [8, 2],
 } as const
 
 /** CUBLASLT_NUMERICAL_IMPL_FLAGS_*. */
@@ -79,7 +81,13 @@ export const numericalFlags = {
 } as const
 
 /** CUBLAS_STATUS_*. */
-export const cublasStatuses = { NOT_INITIALIZED: 1, ALLOC_FAILED: 3, INVALID_VALUE: 7, NOT_SUPPORTED: 15 } as const
+export const cublasStatuses = {
+  NOT_INITIALIZED: 1,
+  ALLOC_FAILED: 3,
+  INVALID_VALUE: 7,
+  ARCH_MISMATCH: 8,
+  NOT_SUPPORTED: 15,
+} as const
 
 /** cublasLtMatmulAlgo_t, in bytes. */
 export const algorithmBytes = 64

@@ -1,4 +1,5 @@
 // Prototypes of cuBLASLt: descriptors, heuristics and the product itself. Which algorithm to take is the matmul's part.
+import { range } from '../../tensor/shape.ts'
 import type { Stream } from './driver-queues.ts'
 import {
   algorithmAttributes,
@@ -37,6 +38,8 @@ export interface MatmulProblem {
 
 /** One product: d = alpha * a b + beta * c, and the epilogue. */
 export interface Matmul extends MatmulProblem {
+  /** What alpha and beta are read as: the descriptor's scale type. 32F where left out. */
+  readonly scale?: '32F' | '64F'
   readonly alpha: number
   readonly beta: number
   readonly aData: DevicePointer
@@ -81,6 +84,8 @@ export interface CublasLt {
   destroyPreference(preference: MatmulPreference): void
   /** The algorithms the heuristics propose, best first. */
   proposals(handle: BlasHandle, problem: MatmulProblem, preference: MatmulPreference, most: number): readonly Proposal[]
+  /** What an algorithm needs for a problem on the current device. Throws where it cannot run there. */
+  checkAlgorithm(handle: BlasHandle, problem: MatmulProblem, algorithm: Algorithm): Omit<Proposal, 'algorithm'>
   algorithmAttribute(algorithm: Algorithm, attribute: keyof typeof algorithmAttributes): number
   matmul(handle: BlasHandle, matmul: Matmul): void
 }
@@ -167,10 +172,13 @@ function bindPreferences(library: NativeLibrary, check: Check, out: Out): Pick<C
   }
 }
 
-function bindAlgorithms(library: NativeLibrary, check: Check): Pick<CublasLt, 'proposals' | 'algorithmAttribute'> {
+type Algorithms = 'proposals' | 'checkAlgorithm' | 'algorithmAttribute'
+
+function bindAlgorithms(library: NativeLibrary, check: Check): Pick<CublasLt, Algorithms> {
   const bind = statusBinder(library, check)
   const p = 'void *'
   const heuristic = bind('cublasLtMatmulAlgoGetHeuristic', p, p, p, p, p, p, p, 'int', p, p)
+  const checkAlgorithm = bind('cublasLtMatmulAlgoCheck', p, p, p, p, p, p, p, p)
   const attribute = bind('cublasLtMatmulAlgoConfigGetAttribute', p, 'int', p, 'size_t', p)
   return {
     proposals: (handle, { operation, a, b, c, d }, preference, most) => {
@@ -179,6 +187,13 @@ function bindAlgorithms(library: NativeLibrary, check: Check): Pick<CublasLt, 'p
       const layouts = [a, b, c, d].map(pointer)
       heuristic(pointer(handle), pointer(operation), ...layouts, pointer(preference), most, results, found)
       return readProposals(results, Math.min(count(found[0] ?? 0), most))
+    },
+    checkAlgorithm: (handle, { operation, a, b, c, d }, algorithm) => {
+      const result = new Uint8Array(heuristicResult.bytes)
+      const layouts = [a, b, c, d].map(pointer)
+      checkAlgorithm(pointer(handle), pointer(operation), ...layouts, typed(algorithm, algorithmBytes), result)
+      const { workspaceBytes, waves } = readProposal(new DataView(result.buffer))
+      return { workspaceBytes, waves }
     },
     algorithmAttribute: (algorithm, key) => {
       const [number, bytes] = algorithmAttributes[key]
@@ -191,38 +206,37 @@ function bindAlgorithms(library: NativeLibrary, check: Check): Pick<CublasLt, 'p
 }
 
 function readProposals(results: Uint8Array, found: number): readonly Proposal[] {
-  const view = new DataView(results.buffer)
-  const proposals = Array.from({ length: found }, (_, index) => {
-    const start = index * heuristicResult.bytes
-    return {
-      state: view.getInt32(start + heuristicResult.state, true),
-      algorithm: results.slice(start + heuristicResult.algo, start + heuristicResult.algo + algorithmBytes),
-      workspaceBytes: Number(view.getBigUint64(start + heuristicResult.workspaceSize, true)),
-      waves: view.getFloat32(start + heuristicResult.wavesCount, true),
-    }
-  })
+  const { bytes } = heuristicResult
+  const proposals = range(found).map((index) => readProposal(new DataView(results.buffer, index * bytes, bytes)))
   return proposals.flatMap(({ state, ...proposal }) => (state === 0 ? [proposal] : []))
+}
+
+function readProposal(view: DataView): Proposal & { readonly state: number } {
+  const { algo, workspaceSize, state, wavesCount } = heuristicResult
+  return {
+    state: view.getInt32(state, true),
+    algorithm: new Uint8Array(view.buffer, view.byteOffset + algo, algorithmBytes).slice(),
+    workspaceBytes: Number(view.getBigUint64(workspaceSize, true)),
+    waves: view.getFloat32(wavesCount, true),
+  }
 }
 
 function bindProduct(library: NativeLibrary, check: Check): Pick<CublasLt, 'matmul'> {
   const bind = statusBinder(library, check)
   const p = 'void *'
   const matmul = bind('cublasLtMatmul', p, p, p, p, p, p, p, p, p, p, p, p, p, p, 'size_t', p)
-  const scale = new Float32Array(2)
-  const [alpha, beta] = [scale.subarray(0, 1), scale.subarray(1, 2)]
   return {
     matmul: (handle, problem) => {
-      scale[0] = problem.alpha
-      scale[1] = problem.beta
+      const factor = (value: number) => (problem.scale === '64F' ? Float64Array.of(value) : Float32Array.of(value))
       matmul(
         pointer(handle),
         pointer(problem.operation),
-        alpha,
+        factor(problem.alpha),
         pointer(problem.aData),
         pointer(problem.a),
         pointer(problem.bData),
         pointer(problem.b),
-        beta,
+        factor(problem.beta),
         pointer(problem.cData),
         pointer(problem.c),
         pointer(problem.dData),

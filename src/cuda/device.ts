@@ -1,0 +1,214 @@
+// The CUDA device: tensors in the GPU's memory, programs as plans of kernels and library calls that run in the order in which
+// they were enqueued. What a GPU in use consists of is runtime/'s part.
+import { compileProgram } from '../compile/index.ts'
+import type { CompileOptions, Device, DeviceMemory, Executable, Storage } from '../tensor/device.ts'
+import { type StorageArray, bytesOf, storageArray } from '../tensor/dtype.ts'
+import { InternalError } from '../tensor/errors.ts'
+import { type Program, type TensorType, showType } from '../tensor/program.ts'
+import { sizeOf } from '../tensor/shape.ts'
+import { CudaExecutable } from './executable.ts'
+import type { LowerStep } from './lower.ts'
+import { type Block, type BuildProgress, type ReadPlace, type Runtime, attempt } from './runtime/index.ts'
+import { CudaStorage, liveStorage } from './storage.ts'
+
+/** How a device runs programs. */
+export interface DeviceSettings {
+  readonly lowerStep: LowerStep
+  /** Whether runs are recorded as graphs and replayed. */
+  readonly graphs: boolean
+  /** Whether each temporary is an allocation of its own. */
+  readonly separate: boolean
+  /** Told of each kernel that is compiled. */
+  readonly progress?: BuildProgress
+}
+
+/** The device behind `cudaDevice`; shared with its executables, not public. */
+export class CudaDevice implements Device {
+  readonly name: string
+  readonly description: string
+  readonly #live = new Set<CudaStorage>()
+  readonly #executables = new Set<CudaExecutable>()
+  #arena: Block | undefined
+  #open = true
+  #ending: Promise<void> | undefined
+
+  constructor(
+    readonly runtime: Runtime,
+    readonly settings: DeviceSettings,
+  ) {
+    this.name = `cuda:${runtime.session.gpu.ordinal}`
+    this.description = runtime.session.description
+  }
+
+  upload(data: StorageArray, type: TensorType): Storage {
+    const bytes = sizeOf(type.shape) * bytesOf(type.dtype)
+    if (data.byteLength !== bytes || data.constructor !== storageArray(type.dtype, 0).constructor)
+      throw new InternalError(`upload of a ${data.constructor.name} with ${data.length} elements as ${showType(type)}`)
+    return this.use('upload', () => {
+      const block = this.runtime.memory.allocate(bytes, 'copy')
+      try {
+        // work of its own, so that the block is not used elsewhere before the copy has arrived
+        this.runtime.queue.submit('upload', () => this.runtime.staging.upload(block.address, data))
+      } catch (error) {
+        block.release()
+        throw error
+      }
+      return this.hold(new CudaStorage(this, type, block, 0))
+    })
+  }
+
+  async read(storage: Storage): Promise<StorageArray> {
+    const mine = this.use('read', () => liveStorage(this, storage, 'read'))
+    const { out, bytes } = arrayOf(mine.type)
+    const block = mine.block.retain()
+    mine.readers += 1
+    try {
+      await this.runtime.staging.read(bytes, () => placeOf(mine))
+      return out
+    } finally {
+      mine.readers -= 1
+      if (mine.readers === 0) mine.kept?.block.release()
+      if (mine.readers === 0) mine.kept = undefined
+      block.release()
+    }
+  }
+
+  readSync(storage: Storage): StorageArray {
+    return this.use('read', () => {
+      const mine = liveStorage(this, storage, 'read')
+      const { out, bytes } = arrayOf(mine.type)
+      this.runtime.staging.readSync(bytes, placeOf(mine))
+      return out
+    })
+  }
+
+  release(storage: Storage): void {
+    if (!this.#open) return // tensors may outlive their device, and their memory went with it
+    if (storage instanceof CudaStorage && storage.device === this && storage.state === 'lost') return
+    const mine = liveStorage(this, storage, 'release')
+    mine.state = 'released'
+    this.#live.delete(mine)
+    if (this.settings.separate) attempt(() => this.runtime.session.enter()) // only then is memory returned at once
+    mine.block.release()
+  }
+
+  compile(program: Program, options: CompileOptions): Executable {
+    return this.use(options.label, () => {
+      const plan = compileProgram(program, { optimize: options.optimize, donate: options.donate })
+      const types = program.outputs.map(({ type }) => type)
+      const executable = new CudaExecutable(this, plan, types, options)
+      this.#executables.add(executable)
+      return executable
+    })
+  }
+
+  async synchronize(): Promise<void> {
+    const { queue } = this.runtime
+    await queue.wait(this.use('synchronize', () => queue.submitted))
+  }
+
+  memory(): DeviceMemory {
+    return this.runtime.memory.statistics()
+  }
+
+  close(): Promise<void> {
+    this.#open = false
+    this.#ending ??= this.#end().catch((error: unknown) => {
+      this.#ending = undefined // so that a second attempt can be made
+      throw error
+    })
+    return this.#ending
+  }
+
+  /** @internal Does `body` with the GPU's context current; a failure that ends the device is everybody's from then on. */
+  use<T>(what: string, body: () => T): T {
+    if (!this.#open) throw new InternalError(`${what} on a ${this.name} device that was closed`)
+    return this.runtime.queue.guard(() => {
+      this.runtime.session.enter()
+      return body()
+    })
+  }
+
+  /** @internal Notes a storage as alive. */
+  hold(storage: CudaStorage): CudaStorage {
+    this.#live.add(storage)
+    return storage
+  }
+
+  /** @internal Before a storage is overwritten: what is being read is copied, and what is just travelling arrives. */
+  settleReads(storage: CudaStorage): void {
+    if (storage.readers === 0 || storage.kept !== undefined) return
+    const { queue, memory, session, staging } = this.runtime
+    staging.computeWaitsForReads()
+    const block = memory.allocate(storage.block.bytes)
+    try {
+      const ready = queue.submit('a copy for a read', (stream) =>
+        session.driver.copyOnDevice(block.address, storage.block.address, storage.block.bytes, stream),
+      )
+      storage.kept = { block, ready }
+    } catch (error) {
+      block.release()
+      throw error
+    }
+  }
+
+  /** @internal A donated storage: its block is the executable's from here on, and is returned unless it is handed over. */
+  donate(storage: CudaStorage, handedOver: boolean): void {
+    storage.state = 'donated'
+    this.#live.delete(storage)
+    if (!handedOver) storage.block.release()
+  }
+
+  /** @internal A donated storage whose run failed half-way. */
+  lose(storage: CudaStorage): void {
+    storage.state = 'lost'
+    this.#live.delete(storage)
+    storage.block.release()
+  }
+
+  /** @internal The arena that all executables share, since only one of them runs at a time. */
+  arena(bytes: number): Block {
+    if (this.#arena !== undefined && this.#arena.bytes >= bytes) return this.#arena
+    this.#arena?.release()
+    this.#arena = undefined
+    this.#arena = this.runtime.memory.allocate(bytes)
+    return this.#arena
+  }
+
+  /** @internal Forgets an executable and gives the arena back if the others need much less. */
+  forget(executable: CudaExecutable): void {
+    this.#executables.delete(executable)
+    const needed = [...this.#executables].reduce((most, { arenaBytes }) => Math.max(most, arenaBytes), 0)
+    if (this.#arena === undefined || needed * 2 > this.#arena.bytes) return
+    this.#arena.release()
+    this.#arena = undefined
+  }
+
+  /** @internal The largest owners of memory, as text. */
+  owners(): string {
+    const largest = [...this.#live].sort((a, b) => b.block.bytes - a.block.bytes).slice(0, 3)
+    const arena = this.#arena === undefined ? [] : [`arena (${this.#arena.bytes} bytes)`]
+    return [...arena, ...largest.map(({ type, block }) => `${showType(type)} (${block.bytes} bytes)`)].join(', ')
+  }
+
+  /** Waits for what runs and frees everything. A driver that has failed refuses, which is no news. */
+  async #end(): Promise<void> {
+    const { queue, staging } = this.runtime
+    await queue.wait(queue.submitted).catch(() => undefined)
+    await staging.finish()
+    for (const executable of this.#executables) attempt(() => executable.release())
+    if (queue.failed) attempt(() => this.runtime.close())
+    else this.runtime.close()
+  }
+}
+
+/** Where a read finds the elements. */
+function placeOf({ block, ready, kept }: CudaStorage): ReadPlace {
+  return kept === undefined ? { address: block.address, ready } : { address: kept.block.address, ready: kept.ready }
+}
+
+/** A fresh array for a tensor's elements, and its bytes. */
+function arrayOf({ dtype, shape }: TensorType): { readonly out: StorageArray; readonly bytes: Uint8Array } {
+  const out = storageArray(dtype, sizeOf(shape))
+  return { out, bytes: new Uint8Array(out.buffer) }
+}

@@ -1,0 +1,246 @@
+// A program made ready for the GPU: its plan, its launches, and what happens to storages when it runs. The first run launches
+// one work after the other; from the second on a recorded graph is replayed.
+import type { Plan } from '../compile/index.ts'
+import { showPlan } from '../compile/index.ts'
+import type { CompileOptions, Executable, Storage } from '../tensor/device.ts'
+import { bytesOf } from '../tensor/dtype.ts'
+import { InternalError } from '../tensor/errors.ts'
+import { type TensorType, sameType, showType } from '../tensor/program.ts'
+import { at, sizeOf, zip } from '../tensor/shape.ts'
+import { batchAdvice, batchOf } from './batch-advice.ts'
+import type { CudaDevice } from './device.ts'
+import type { Stream } from './ffi/driver-queues.ts'
+import type { DevicePointer } from './ffi/values.ts'
+import { Launches, WorkError } from './launches.ts'
+import { type LoweredPlan, lowerPlan } from './lower.ts'
+import { Replays } from './replays.ts'
+import { type Block, OutOfMemoryError } from './runtime/index.ts'
+import { CudaStorage, liveStorage } from './storage.ts'
+
+/** Programs with fewer works are launched each time: recording them gains nothing. */
+const fewWorks = 8
+
+/** A compiled program on the GPU. */
+export class CudaExecutable implements Executable {
+  readonly #lowered: LoweredPlan
+  readonly #launches: Launches
+  readonly #replays: Replays
+  readonly #inputTypes: readonly TensorType[]
+  /** For each output the input whose storage it takes over, or undefined. */
+  readonly #takeovers: readonly (number | undefined)[]
+  /** Memory of our own where temporaries are separate allocations. */
+  #separate: readonly Block[] = []
+  #runs = 0
+  #released = false
+
+  /** All or nothing: where a part cannot be made, the others are given back. */
+  constructor(
+    private readonly device: CudaDevice,
+    private readonly plan: Plan,
+    private readonly types: readonly TensorType[],
+    private readonly options: CompileOptions,
+  ) {
+    const { runtime, settings } = device
+    this.#inputTypes = plan.inputs.map((buffer) => at(plan.buffers, buffer).type)
+    this.#takeovers = plan.outputs.map((buffer) => {
+      const { place } = at(plan.buffers, buffer)
+      return place.kind === 'input' ? place.index : undefined
+    })
+    this.#lowered = lowerPlan(plan, settings.lowerStep, settings.separate)
+    try {
+      this.#launches = new Launches(runtime, this.#lowered.works, settings.progress)
+    } catch (error) {
+      this.#lowered.release()
+      throw error
+    }
+    this.#replays = new Replays(
+      runtime.session.driver,
+      runtime.queue,
+      (bytes) => runtime.memory.allocate(bytes),
+      types.filter((_, index) => this.#takeovers[index] === undefined).map(bytesIn),
+      this.#inputTypes.map(bytesIn),
+      (stream, inputs, outputs, memory) => this.#enqueue(stream, inputs, outputs, memory),
+    )
+  }
+
+  /** What it wants of the arena that all executables share, in bytes. */
+  get arenaBytes(): number {
+    return this.device.settings.separate ? 0 : this.#memoryBytes
+  }
+
+  run(inputs: readonly Storage[]): readonly Storage[] {
+    const { device, options } = this
+    return device.use(options.label, () => {
+      if (this.#released) throw new InternalError(`${options.label} runs after its executable was released`)
+      const given = this.#check(inputs)
+      try {
+        for (const index of options.donate) device.settleReads(at(given, index))
+        const memory = this.#memory()
+        const graph = device.settings.graphs && this.#launches.count >= fewWorks && this.#runs > 0
+        const outputs = graph ? this.#replay(given, memory) : this.#launch(given, memory)
+        this.#runs += 1
+        return outputs
+      } catch (error) {
+        throw error instanceof OutOfMemoryError ? this.#advised(error) : error
+      }
+    })
+  }
+
+  toString(): string {
+    const { recordings, copiedInputs, copiedBytes } = this.#replays.counts
+    const how =
+      recordings === 0
+        ? 'launched one by one'
+        : `recorded ${recordings} times, ${copiedInputs} inputs copied into place (${copiedBytes} bytes)`
+    return `${showPlan(this.plan)}\ncuda: ${this.#launches.count} launches, ${this.#memoryBytes} bytes of temporaries; ${this.#runs} runs, ${how}`
+  }
+
+  release(): void {
+    if (this.#released) return
+    this.#released = true
+    this.#replays.release()
+    for (const block of this.#separate) block.release()
+    this.device.runtime.queue.afterwards(() => this.#launches.release())
+    this.device.runtime.queue.afterwards(() => this.#lowered.release())
+    this.device.forget(this)
+  }
+
+  get #memoryBytes(): number {
+    return this.#lowered.memory.reduce((sum, bytes) => sum + bytes, 0)
+  }
+
+  /** Launches the works with the addresses as they are. */
+  #launch(given: readonly CudaStorage[], memory: readonly DevicePointer[]): readonly Storage[] {
+    const fresh = this.#freshBlocks()
+    const inputs = given.map(({ block }) => block)
+    const ticket = this.#submit(given, fresh, (stream) => this.#enqueue(stream, inputs, fresh, memory))
+    return this.#finish(
+      given,
+      this.#outputBlocks(fresh, (input) => at(inputs, input)),
+      ticket,
+    )
+  }
+
+  /** Replays the recorded run; results that it leaves in its own blocks are copied to fresh ones behind it. */
+  #replay(given: readonly CudaStorage[], memory: readonly DevicePointer[]): readonly Storage[] {
+    const { driver } = this.device.runtime.session
+    const donated = new Set(this.options.donate)
+    const arrivals = this.#replays.fit(
+      given.map(({ block }, index) => ({ block, donated: donated.has(index) })),
+      memory,
+    )
+    const fresh = this.#freshBlocks()
+    const copy = (stream: Stream, to: Block, from: Block, type: TensorType): void => {
+      if (bytesIn(type) > 0) driver.copyOnDevice(to.address, from.address, bytesIn(type), stream)
+    }
+    const freshTypes = this.types.filter((_, index) => this.#takeovers[index] === undefined)
+    const returned = this.#takeovers.filter(
+      (input): input is number => input !== undefined && arrivals[input] === 'copied into our own',
+    )
+    const ticket = this.#submit(given, fresh, (stream, began) => {
+      this.#replays.copyIn(stream, given, arrivals)
+      this.#replays.launch(stream)
+      began()
+      zip(freshTypes, zip(fresh, this.#replays.outputs)).forEach(([type, [to, from]]) => copy(stream, to, from, type))
+      for (const input of returned) {
+        const { block, type } = at(given, input)
+        copy(stream, block, this.#replays.input(input), type)
+      }
+    })
+    const handedOver = (input: number): Block =>
+      arrivals[input] === 'copied' ? this.#replays.input(input).retain() : at(given, input).block
+    return this.#finish(given, this.#outputBlocks(fresh, handedOver), ticket)
+  }
+
+  /** Puts all works on a stream; memory of our own holds NaN before, so that nobody relies on what was there. */
+  #enqueue(stream: Stream, inputs: readonly Block[], fresh: readonly Block[], memory: readonly DevicePointer[]): void {
+    const { driver } = this.device.runtime.session
+    if (this.device.settings.separate)
+      zip(memory, this.#lowered.memory).forEach(([address, bytes]) => {
+        if (bytes > 0) driver.fill8(address, 0xff, bytes, stream)
+      })
+    const outputs = this.#outputBlocks(fresh, (input) => at(inputs, input))
+    this.#launches.enqueue(stream, [...[...inputs, ...outputs].map(({ address }) => address), ...memory])
+  }
+
+  /** Submits; where that fails half-way, the donated storages are lost, and the fresh blocks go back. */
+  #submit(
+    given: readonly CudaStorage[],
+    fresh: readonly Block[],
+    enqueue: (stream: Stream, began: () => void) => void,
+  ): number {
+    const progress = { begun: false }
+    const began = (): void => void (progress.begun = true)
+    try {
+      return this.device.runtime.queue.submit(this.options.label, (stream) => {
+        enqueue(stream, began)
+        began()
+      })
+    } catch (error) {
+      for (const block of fresh) block.release()
+      if (progress.begun || (error instanceof WorkError && error.begun))
+        for (const index of this.options.donate) this.device.lose(at(given, index))
+      throw error
+    }
+  }
+
+  #finish(given: readonly CudaStorage[], blocks: readonly Block[], ticket: number): readonly Storage[] {
+    const { device, options, types } = this
+    for (const index of options.donate) device.donate(at(given, index), blocks.includes(at(given, index).block))
+    return zip(types, blocks).map(([type, block]) => device.hold(new CudaStorage(device, type, block, ticket)))
+  }
+
+  /** All outputs' blocks: fresh ones in order, and those of the inputs that are taken over. */
+  #outputBlocks(fresh: readonly Block[], takenOver: (input: number) => Block): Block[] {
+    let next = 0
+    return this.#takeovers.map((input) => (input === undefined ? at(fresh, next++) : takenOver(input)))
+  }
+
+  /** Fresh blocks for the outputs that take over nothing; all or none. */
+  #freshBlocks(): Block[] {
+    const types = this.types.filter((_, index) => this.#takeovers[index] === undefined)
+    return this.#allocateAll(types.map(bytesIn))
+  }
+
+  #allocateAll(sizes: readonly number[]): Block[] {
+    const { memory } = this.device.runtime
+    const made: Block[] = []
+    try {
+      for (const bytes of sizes) made.push(memory.allocate(bytes))
+      return made
+    } catch (error) {
+      for (const block of made) block.release()
+      throw error
+    }
+  }
+
+  /** Where the slots of our own memory are in this run. */
+  #memory(): readonly DevicePointer[] {
+    const { memory } = this.#lowered
+    if (!this.device.settings.separate) return memory.map((bytes) => this.device.arena(bytes).address)
+    if (this.#separate.length === 0) this.#separate = this.#allocateAll(memory)
+    return this.#separate.map(({ address }) => address)
+  }
+
+  #advised(error: OutOfMemoryError): OutOfMemoryError {
+    const inputs = this.#inputTypes.filter((_, index) => !this.options.donate.includes(index))
+    const had = error.asked >= this.arenaBytes ? 0 : this.arenaBytes
+    const advice = batchAdvice(batchOf(inputs), error.asked + had, error.available + had)
+    return new OutOfMemoryError(`${error.message}${advice}`, error.asked, error.available, { cause: error.cause })
+  }
+
+  #check(inputs: readonly Storage[]): CudaStorage[] {
+    const { label } = this.options
+    if (inputs.length !== this.#inputTypes.length)
+      throw new InternalError(`${label} takes ${this.#inputTypes.length} inputs, got ${inputs.length}`)
+    return zip(this.#inputTypes, inputs).map(([type, storage], index) => {
+      if (!sameType(type, storage.type))
+        throw new InternalError(`${label} takes ${showType(type)} as input ${index}, got ${showType(storage.type)}`)
+      return liveStorage(this.device, storage, `input ${index} of ${label}`)
+    })
+  }
+}
+
+function bytesIn({ shape, dtype }: TensorType): number {
+  return sizeOf(shape) * bytesOf(dtype)
+}

@@ -1,0 +1,83 @@
+// The CUDA device's face, for src/index.ts: a device on one GPU, and what can be said of CUDA on this machine.
+import { CudaDevice, type DeviceSettings } from './device.ts'
+import type { Machine } from './discovery.ts'
+import { thisMachine } from './discovery-machine.ts'
+import { type Probe, probe } from './discovery-probe.ts'
+import { doctorLines } from './doctor.ts'
+import { type Native, koffiNative } from './ffi/loader.ts'
+import { type ContractionOptions, openContractions } from './contractions.ts'
+import { lowerStep } from './library.ts'
+import { type BuildProgress, attempt, openRuntime } from './runtime/index.ts'
+import type { Device } from '../tensor/device.ts'
+import { ValueError } from '../tensor/errors.ts'
+
+export { doctorLines }
+
+/** How a CUDA device is made. */
+export interface CudaOptions {
+  /** The GPU, as the driver numbers those that CUDA_VISIBLE_DEVICES shows; 0 by default. */
+  readonly ordinal?: number
+  readonly environment?: NodeJS.ProcessEnv
+  /** Whether f32 products may use TF32; 'tf32' by default. */
+  readonly precision?: ContractionOptions['precision']
+  /** Whether the same input must give the same bits in each run; true by default. */
+  readonly deterministic?: boolean
+  /** Told of each kernel that is compiled: how many of how many are. */
+  readonly progress?: BuildProgress
+  /** Loads the libraries; koffi by default. */
+  readonly native?: Native
+  /** Where to look for them; this machine by default. */
+  readonly machine?: Machine
+}
+
+/**
+ * A new device on an NVIDIA GPU.
+ *
+ * Environment: PULLBACK_CUDA_PATH (where the libraries are), PULLBACK_CACHE (compiled kernels), PULLBACK_GRAPHS=0 (launch
+ * each step by itself instead of replaying a recorded graph), PULLBACK_TUNE=heuristics (take the libraries' first proposals
+ * instead of timing them), PULLBACK_VERIFY=1 (compare each chosen way with a plain one), PULLBACK_CUDA_MEMORY=separate (each temporary its own
+ * allocation, filled with NaN before each run: for finding faults).
+ *
+ * @throws PullbackError 'device' with the first thing that is wrong, in one sentence; ValueError for a bad variable.
+ */
+export function cudaDevice(options: CudaOptions = {}): Device {
+  const { environment = process.env, ordinal = 0, precision = 'tf32', deterministic = true, progress } = options
+  const graphs = choice(environment, 'PULLBACK_GRAPHS', ['1', '0']) === '1'
+  const separate = choice(environment, 'PULLBACK_CUDA_MEMORY', ['planned', 'separate']) === 'separate'
+  const { found, native } = look(options)
+  const made: { device?: CudaDevice } = {}
+  const owners = (): string => made.device?.owners() ?? ''
+  const runtime = openRuntime(found, native, { ordinal, environment, separate, owners })
+  try {
+    const contractions = openContractions(runtime, { precision, deterministic, graphs, environment })
+    const settings: DeviceSettings = {
+      lowerStep: (step) => lowerStep(step, contractions),
+      graphs,
+      separate,
+    }
+    made.device = new CudaDevice(runtime, progress === undefined ? settings : { ...settings, progress })
+    return made.device
+  } catch (error) {
+    attempt(() => runtime.close())
+    throw error
+  }
+}
+
+/** What is to be known of CUDA on this machine; it can be used if there are no problems. Throws nothing. */
+export function cudaProbe(options: Pick<CudaOptions, 'environment' | 'native' | 'machine'> = {}): Probe {
+  return look(options).found
+}
+
+function look({ environment, native, machine }: Pick<CudaOptions, 'environment' | 'native' | 'machine'>) {
+  const loader = native ?? koffiNative()
+  return { found: probe(machine ?? thisMachine(environment), loader), native: loader }
+}
+
+/** One of the values that a variable may have, the first where it is not set. */
+function choice<const T extends string>(environment: NodeJS.ProcessEnv, name: string, values: readonly [T, ...T[]]): T {
+  const text = environment[name] ?? ''
+  if (text === '') return values[0]
+  const found = values.find((value) => value === text)
+  if (found !== undefined) return found
+  throw new ValueError(`[cuda] expected ${name} to be ${values.join(' or ')}, got '${text}'.`)
+}

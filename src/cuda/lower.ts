@@ -1,0 +1,181 @@
+// Plan -> works with places: each distinct step lowered once, its operands and scratch bound to slots. What is left for a run
+// is the address of each slot; launching is launches.ts's part.
+import type { Plan, Step } from '../compile/index.ts'
+import type { PrintedPointer } from '../compile/print/index.ts'
+import { InternalError } from '../tensor/errors.ts'
+import { at, range } from '../tensor/shape.ts'
+import { attempt } from './runtime/cleanup.ts'
+import type { KernelLaunch, LibraryCall, Lowered, Work } from './work.ts'
+
+/** Where a pointer leads: `offset` bytes into what the slot stands for in a run. */
+export interface Place {
+  readonly slot: number
+  readonly offset: number
+}
+
+interface Bound {
+  /** The step it belongs to: its index in the plan and what it is called. */
+  readonly step: number
+  readonly label: string
+}
+
+/** A kernel whose pointers have their places. */
+export interface BoundKernel extends Bound, Omit<KernelLaunch, 'pointers'> {
+  readonly places: readonly Place[]
+}
+
+/** A library call whose operands have their places. */
+export interface BoundCall extends Bound, Pick<LibraryCall, 'kind' | 'enqueue'> {
+  readonly operands: readonly Place[]
+  readonly scratch: Place | undefined
+}
+
+/** One thing a stream is given. */
+export type BoundWork = BoundKernel | BoundCall
+
+/** A plan in terms of the GPU. The slots are the inputs, then the outputs, then the executable's own memory. */
+export interface LoweredPlan {
+  readonly works: readonly BoundWork[]
+  /** Bytes of each slot of the executable's own memory: one arena with the scratch behind it, or a slot for each buffer. */
+  readonly memory: readonly number[]
+  /** Gives back what library calls hold. */
+  release(): void
+}
+
+/** How a step is lowered: kernels through the printer, library steps through library.ts. */
+export type LowerStep = (step: Step) => Lowered
+
+const alignment = 256
+
+/**
+ * Lowers all steps of a plan.
+ *
+ * `separate` gives each temporary and each step's scratch a slot of its own instead of places in one arena: more memory,
+ * the same results, and any access outside of a buffer is one outside of an allocation.
+ */
+export function lowerPlan(plan: Plan, lowerStep: LowerStep, separate = false): LoweredPlan {
+  const { lowered, release } = lowerSteps(plan.steps, lowerStep)
+  const layout = separate ? separateLayout(plan, lowered) : arenaLayout(plan, lowered)
+  const works = lowered.flatMap((step, index) => bindWorks(plan, index, step, layout))
+  return { works, memory: layout.memory, release }
+}
+
+/** Where temporaries and scratch lie. */
+interface Layout {
+  readonly memory: readonly number[]
+  temporary(buffer: number, offset: number): Place
+  scratch(step: number): Place
+}
+
+function arenaLayout(plan: Plan, lowered: readonly Lowered[]): Layout {
+  const slot = plan.inputs.length + plan.outputs.length
+  const scratchAt = Math.ceil(plan.arenaBytes / alignment) * alignment
+  const scratchBytes = lowered.reduce((most, step) => Math.max(most, step.scratchBytes), 0)
+  const bytes = scratchBytes === 0 ? plan.arenaBytes : scratchAt + scratchBytes
+  return {
+    memory: bytes === 0 ? [] : [bytes],
+    temporary: (_buffer, offset) => ({ slot, offset }),
+    scratch: () => ({ slot, offset: scratchAt }),
+  }
+}
+
+function separateLayout(plan: Plan, lowered: readonly Lowered[]): Layout {
+  const first = plan.inputs.length + plan.outputs.length
+  const memory: number[] = []
+  const reserve = (bytes: number): Place => ({ slot: first + memory.push(bytes) - 1, offset: 0 })
+  const temporaries = plan.buffers.map(({ place, bytes }) => (place.kind === 'arena' ? reserve(bytes) : undefined))
+  const scratches = lowered.map(({ scratchBytes }) => (scratchBytes > 0 ? reserve(scratchBytes) : undefined))
+  const known = (place: Place | undefined): Place => {
+    if (place === undefined) throw new InternalError('a step uses memory that was not reserved')
+    return place
+  }
+  return {
+    memory,
+    temporary: (buffer) => known(temporaries[buffer]),
+    scratch: (step) => known(scratches[step]),
+  }
+}
+
+/** Steps that differ only in their buffers are lowered once; where one cannot be, what the others hold is given back. */
+function lowerSteps(
+  steps: readonly Step[],
+  lowerStep: LowerStep,
+): { lowered: readonly Lowered[]; release: () => void } {
+  const known = new Map<string, Lowered>()
+  const release = (): void => {
+    for (const lowered of known.values()) lowered.release?.()
+    known.clear()
+  }
+  try {
+    const lowered = steps.map((step) => {
+      const key = JSON.stringify(step.kind === 'kernel' ? step.kernel : step.equation, everyNumber)
+      const made = known.get(key) ?? lowerStep(step)
+      known.set(key, made)
+      return made
+    })
+    return { lowered, release }
+  } catch (error) {
+    attempt(release)
+    throw error
+  }
+}
+
+/** JSON has no -0, NaN or infinities; kernels have. */
+function everyNumber(_key: string, value: unknown): unknown {
+  if (typeof value !== 'number') return value
+  return Object.is(value, -0) ? '-0' : Number.isFinite(value) ? value : String(value)
+}
+
+function bindWorks(plan: Plan, step: number, lowered: Lowered, layout: Layout): BoundWork[] {
+  const { inputs, outputs, label } = at(plan.steps, step)
+  const operands = [...inputs, ...outputs].map((buffer) => placeOf(plan, buffer, layout))
+  const scratch = lowered.scratchBytes > 0 ? layout.scratch(step) : undefined
+  return bind(lowered.works, operands, scratch, { step, label })
+}
+
+/**
+ * The works of a lowered step by itself: slot i is operand i, and the slot behind the operands is the scratch. For running
+ * one candidate outside of a plan.
+ */
+export function bindAlone(lowered: Lowered, operands: number, label: string): readonly BoundWork[] {
+  const places = range(operands).map((slot) => ({ slot, offset: 0 }))
+  const scratch = lowered.scratchBytes > 0 ? { slot: operands, offset: 0 } : undefined
+  return bind(lowered.works, places, scratch, { step: 0, label })
+}
+
+function bind(
+  works: readonly Work[],
+  operands: readonly Place[],
+  scratch: Place | undefined,
+  { step, label }: Bound,
+): BoundWork[] {
+  const place = (pointer: PrintedPointer): Place => {
+    if (pointer.kind === 'operand') return at(operands, pointer.index)
+    if (scratch === undefined) throw new InternalError(`${label} points into scratch memory and has none`)
+    return { slot: scratch.slot, offset: scratch.offset + pointer.offset }
+  }
+  return works.map((work): BoundWork => {
+    if (work.kind === 'call') return { ...callOf(work), operands, scratch, step, label: `${label}, ${work.label}` }
+    const { pointers, ...kernel } = work
+    return { ...kernel, places: pointers.map(place), step, label: `${label}, kernel ${kernel.source.name}` }
+  })
+}
+
+/** The call with its object, whose own state `enqueue` may need. */
+function callOf(work: LibraryCall): Pick<LibraryCall, 'kind' | 'enqueue'> {
+  return { kind: 'call', enqueue: (stream, operands, scratch) => work.enqueue(stream, operands, scratch) }
+}
+
+function placeOf(plan: Plan, buffer: number, layout: Layout): Place {
+  const { place } = at(plan.buffers, buffer)
+  switch (place.kind) {
+    case 'input':
+      return { slot: place.index, offset: 0 }
+    case 'output':
+      return { slot: plan.inputs.length + place.index, offset: 0 }
+    case 'arena':
+      return layout.temporary(buffer, place.offset)
+    default:
+      return place satisfies never
+  }
+}

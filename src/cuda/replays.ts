@@ -1,0 +1,186 @@
+// One recorded run and what it is bound to: which blocks the graph reads and writes, what must be copied into them before a
+// replay, and when it has to be recorded again. What a run means is the executable's part.
+import { InternalError } from '../tensor/errors.ts'
+import { at, range, zip } from '../tensor/shape.ts'
+import type { Driver } from './ffi/driver.ts'
+import type { GraphExecutable, Stream } from './ffi/driver-queues.ts'
+import type { DevicePointer } from './ffi/values.ts'
+import { type Block, type Queue, attempt } from './runtime/index.ts'
+
+/** What a run was given for an input. */
+export interface Given {
+  readonly block: Block
+  /** Whether the block is the executable's from this run on. */
+  readonly donated: boolean
+}
+
+/** How the input of a run comes to where the graph reads it. */
+export type Arrival =
+  /** It is there. */
+  | 'in place'
+  /** Copied into a block that nobody but the executable holds. */
+  | 'copied'
+  /** Copied into a block that never was anybody else's; a donated one is copied back behind the run. */
+  | 'copied into our own'
+
+interface Bound {
+  readonly block: Block
+  readonly own: boolean
+}
+
+/** Donated inputs that come back elsewhere are bound there so many times; then they get blocks of our own. */
+const mostRebindings = 4
+
+/** What the recordings were and cost so far. */
+export interface ReplayCounts {
+  readonly recordings: number
+  readonly copiedInputs: number
+  readonly copiedBytes: number
+}
+
+/** A recorded run, recorded again when it no longer fits. */
+export class Replays {
+  #inputs: readonly Bound[] = []
+  #outputs: readonly Block[] = []
+  #memory: readonly DevicePointer[] = []
+  #graph: GraphExecutable | undefined
+  #rebindings = 0
+  readonly #counts = { recordings: 0, copiedInputs: 0, copiedBytes: 0 }
+
+  constructor(
+    private readonly driver: Driver,
+    private readonly queue: Queue,
+    private readonly allocate: (bytes: number) => Block,
+    /** The bytes of each output that is not a donated input. */
+    private readonly outputBytes: readonly number[],
+    private readonly inputBytes: readonly number[],
+    /** Puts the works on a stream, for these inputs, outputs and memory. */
+    private readonly enqueue: (
+      stream: Stream,
+      inputs: readonly Block[],
+      outputs: readonly Block[],
+      memory: readonly DevicePointer[],
+    ) => void,
+  ) {}
+
+  get counts(): ReplayCounts {
+    return this.#counts
+  }
+
+  /** The blocks in which the graph leaves its outputs, until the next replay. */
+  get outputs(): readonly Block[] {
+    return this.#outputs
+  }
+
+  /** The block in which the graph reads an input, and leaves the output that takes it over. */
+  input(index: number): Block {
+    return at(this.#inputs, index).block
+  }
+
+  /**
+   * Makes the graph fit a run with these inputs and this memory, and says how each input arrives. Where recording fails,
+   * the binding before stays as it was.
+   */
+  fit(given: readonly Given[], memory: readonly DevicePointer[]): readonly Arrival[] {
+    const keeps = given.map(({ block }, index) => this.#keeps(block, this.#inputs[index]))
+    const sameMemory = memory.every((address, index) => address === this.#memory[index])
+    if (this.#graph === undefined || !sameMemory || keeps.includes(false)) this.#record(given, keeps, memory)
+    return zip(given, this.#inputs).map(([{ block }, bound]) => {
+      if (bound.block === block) return 'in place'
+      return bound.own ? 'copied into our own' : 'copied'
+    })
+  }
+
+  /** Copies what is not in place to where the graph reads it. */
+  copyIn(stream: Stream, given: readonly Pick<Given, 'block'>[], arrivals: readonly Arrival[]): void {
+    for (const index of range(given.length)) {
+      const bytes = at(this.inputBytes, index)
+      if (at(arrivals, index) === 'in place' || bytes === 0) continue
+      this.driver.copyOnDevice(this.input(index).address, at(given, index).block.address, bytes, stream)
+      this.#counts.copiedInputs += 1
+      this.#counts.copiedBytes += bytes
+    }
+  }
+
+  /** Replays the graph that `fit` made fit. */
+  launch(stream: Stream): void {
+    if (this.#graph === undefined) throw new InternalError('a replay of what was not recorded')
+    this.driver.launchGraph(this.#graph, stream)
+  }
+
+  /** Gives up the graph and what it is bound to, once what was enqueued has run. */
+  release(): void {
+    const graph = this.#graph
+    if (graph !== undefined) this.queue.afterwards(() => this.driver.destroyGraphExecutable(graph))
+    for (const { block } of this.#inputs) block.release()
+    for (const block of this.#outputs) block.release()
+    this.#graph = undefined
+    this.#inputs = []
+    this.#outputs = []
+  }
+
+  /** Whether an input may stay bound as it is: it is there, or can be copied there without anybody noticing. */
+  #keeps(block: Block, bound: Bound | undefined): boolean {
+    return bound !== undefined && (bound.block === block || bound.block.holders === 1)
+  }
+
+  #record(given: readonly Given[], keeps: readonly boolean[], memory: readonly DevicePointer[]): void {
+    const held: Block[] = []
+    const hold = (block: Block): Block => (held.push(block), block)
+    try {
+      const inputs = this.#bindInputs(given, keeps, hold)
+      const outputs =
+        this.#graph === undefined
+          ? this.outputBytes.map((bytes) => hold(this.allocate(bytes)))
+          : this.#outputs.map((block) => hold(block.retain()))
+      const blocks = inputs.map(({ block }) => block)
+      const graph = record(this.driver, this.queue, (stream) => this.enqueue(stream, blocks, outputs, memory))
+      if (this.#graph !== undefined && keeps.includes(false)) this.#rebindings += 1
+      this.release()
+      this.#graph = graph
+      this.#inputs = inputs
+      this.#outputs = outputs
+      this.#memory = memory
+      this.#counts.recordings += 1
+    } catch (error) {
+      for (const block of held) block.release()
+      throw error
+    }
+  }
+
+  /** Inputs that cannot stay are bound where they are; those that others go on holding get blocks of our own. */
+  #bindInputs(given: readonly Given[], keeps: readonly boolean[], hold: (block: Block) => Block): Bound[] {
+    const taken = new Set(this.#inputs.flatMap(({ block }, index) => (at(keeps, index) ? [block] : [])))
+    const again = this.#graph !== undefined
+    return given.map(({ block, donated }, index) => {
+      const before = this.#inputs[index]
+      if (before !== undefined && at(keeps, index)) return { block: hold(before.block.retain()), own: before.own }
+      const inPlace = !taken.has(block) && (!again || (donated && this.#rebindings < mostRebindings))
+      if (!inPlace) return { block: hold(this.allocate(at(this.inputBytes, index))), own: true }
+      taken.add(block)
+      return { block: hold(block.retain()), own: false }
+    })
+  }
+}
+
+/** Records what `enqueue` puts on the compute stream; where anything fails, the stream is as it was before. */
+export function record(driver: Driver, queue: Queue, enqueue: (stream: Stream) => void): GraphExecutable {
+  const stream = queue.compute
+  try {
+    driver.beginCapture(stream)
+    enqueue(stream)
+    const graph = driver.endCapture(stream)
+    queue.afterwards(() => driver.destroyGraph(graph))
+    return driver.instantiateGraph(graph)
+  } catch (error) {
+    for (let attempts = 0; attempts < 2; attempts++) attempt(() => abandon(driver, queue, stream))
+    throw error
+  }
+}
+
+/** Ends a recording that is not wanted any more; the driver gives back nothing for one that was made invalid. */
+function abandon(driver: Driver, queue: Queue, stream: Stream): void {
+  if (driver.captureStatus(stream) === 'none') return
+  const graph = driver.endCapture(stream)
+  queue.afterwards(() => driver.destroyGraph(graph))
+}

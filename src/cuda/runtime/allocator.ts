@@ -1,0 +1,226 @@
+// Device memory: blocks cut from large allocations and kept for reuse. A freed block may be handed to work on the compute
+// stream at once, since that runs later; copies are given memory whose users are done, or wait for them.
+import { InternalError, PullbackError } from '../../tensor/errors.ts'
+import type { DeviceMemory } from '../../tensor/device.ts'
+import type { MemoryCalls } from '../ffi/driver-memory.ts'
+import type { DevicePointer } from '../ffi/values.ts'
+import { attempt } from './cleanup.ts'
+import { type Segment, type Span, Spans, addressOf } from './spans.ts'
+
+/** A piece of device memory with one or more holders; 512-byte aligned, and free again when the last one lets go. */
+export class Block {
+  #holders = 1
+
+  /** Made by the allocator. */
+  constructor(
+    readonly address: DevicePointer,
+    readonly bytes: number,
+    private readonly free: (block: Block) => void,
+  ) {}
+
+  /** How many hold it. */
+  get holders(): number {
+    return this.#holders
+  }
+
+  /** One holder more. */
+  retain(): this {
+    this.#holders += 1
+    return this
+  }
+
+  /** One holder less. What was enqueued so far may still use the memory. Never throws. */
+  release(): void {
+    this.#holders -= 1
+    if (this.#holders === 0) this.free(this)
+  }
+}
+
+/** Device memory that is not there; says what there is. */
+export class OutOfMemoryError extends PullbackError {
+  constructor(
+    message: string,
+    /** Bytes asked for. */
+    readonly asked: number,
+    /** Bytes that could have been had. */
+    readonly available: number,
+    options: ErrorOptions,
+  ) {
+    super('out-of-memory', message, options)
+    this.name = 'OutOfMemoryError'
+  }
+}
+
+/** What the allocator needs to know of the queue. */
+export interface Order {
+  readonly submitted: number
+  readonly completed: number
+  waitSync(ticket: number): void
+  copyWaits(ticket: number): void
+}
+
+/** Who touches a block first: work on the compute stream, or a copy on the other one. */
+export type User = 'compute' | 'copy'
+
+/** How memory is taken from the driver. */
+export interface AllocatorOptions {
+  /** Each block an allocation of its own, never used twice: for finding accesses outside of blocks. */
+  readonly separate?: boolean
+}
+
+const granularity = 512
+const smallest = 2 ** 20
+/** Bytes kept free that copies need not wait for; beyond that they use what is there, and wait. */
+const ahead = 2 ** 29
+const smallSegment = 2 * 2 ** 20
+const largeSegment = 20 * 2 ** 20
+
+/** Allocates the device memory of one GPU. */
+export class Allocator {
+  readonly #small = new Spans(granularity)
+  readonly #large = new Spans(smallest)
+  readonly #spans = new Map<Block, Span>()
+  #inUse = 0
+  #peak = 0
+
+  constructor(
+    private readonly driver: Pick<MemoryCalls, 'allocate' | 'free' | 'memoryInfo'>,
+    private readonly order: Order,
+    /** Names the largest owners for the error of running out. */
+    private readonly owners: () => string,
+    private readonly options: AllocatorOptions = {},
+  ) {}
+
+  /**
+   * A block of at least `bytes` with one holder, first touched by work on the compute stream, or by a copy.
+   *
+   * @throws OutOfMemoryError with the bytes asked for, free, in use and cached, and the largest owners.
+   */
+  allocate(bytes: number, user: User = 'compute'): Block {
+    const size = this.options.separate === true ? Math.max(1, bytes) : roundUp(Math.max(1, bytes), granularity)
+    const spans = this.#pool(size)
+    const span = this.#reuse(spans, size, user) ?? this.#fresh(spans, size)
+    const block = new Block(addressOf(span), span.bytes, (freed) => this.#free(freed))
+    this.#spans.set(block, span)
+    this.#inUse += span.bytes
+    this.#peak = Math.max(this.#peak, this.#inUse)
+    return block
+  }
+
+  /** Returns to the driver what nobody holds and no work uses any more. */
+  trim(): void {
+    const done = this.order.completed
+    for (const spans of [this.#small, this.#large]) for (const segment of spans.idle(done)) this.#return(spans, segment)
+  }
+
+  statistics(): DeviceMemory {
+    return { inUse: this.#inUse, peak: this.#peak, cached: this.#cached }
+  }
+
+  /** Returns everything to the driver, held or not; nothing may run any more. Throws the first failure and keeps that. */
+  close(): void {
+    this.#spans.clear()
+    for (const spans of [this.#small, this.#large]) for (const segment of spans.segments) this.#return(spans, segment)
+  }
+
+  get #cached(): number {
+    return this.#small.freeBytes + this.#large.freeBytes
+  }
+
+  #pool(size: number): Spans {
+    return size <= smallest ? this.#small : this.#large
+  }
+
+  /** A free span: for copies one whose users are done, or, where too much is kept free already, one that they wait for. */
+  #reuse(spans: Spans, size: number, user: User): Span | undefined {
+    if (this.options.separate === true) return undefined
+    const done = user === 'compute' ? Number.POSITIVE_INFINITY : this.order.completed
+    const found = this.#takeJoined(spans, size, done)
+    if (found !== undefined || this.#cached < ahead) return found
+    const awaited = this.#takeJoined(spans, size, Number.POSITIVE_INFINITY)
+    if (awaited !== undefined) this.order.copyWaits(awaited.after)
+    return awaited
+  }
+
+  /** A free span whose users are done by the ticket, made of neighbours if need be. */
+  #takeJoined(spans: Spans, size: number, ticket: number): Span | undefined {
+    const accept = ({ after }: Span): boolean => after <= ticket
+    const found = spans.take(size, accept)
+    if (found !== undefined) return found
+    spans.join(ticket)
+    return spans.take(size, accept)
+  }
+
+  /** A span of a new segment; where there is no memory, once more after everything enqueued has run. */
+  #fresh(spans: Spans, size: number): Span {
+    const bytes = this.options.separate === true ? size : segmentBytes(size)
+    try {
+      return this.#cutNew(spans, bytes, size)
+    } catch (error) {
+      if (!isOutOfMemory(error)) throw error
+    }
+    this.order.waitSync(this.order.submitted)
+    const found = this.options.separate === true ? undefined : this.#takeJoined(spans, size, this.order.completed)
+    if (found !== undefined) return found
+    this.trim()
+    try {
+      return this.#cutNew(spans, size, size)
+    } catch (error) {
+      throw isOutOfMemory(error) ? this.#exhausted(size, error) : error
+    }
+  }
+
+  /** The beginning of a new segment. */
+  #cutNew(spans: Spans, bytes: number, size: number): Span {
+    const segment = { address: this.driver.allocate(bytes), bytes }
+    spans.add(segment)
+    const span = spans.take(size, (candidate) => candidate.segment === segment)
+    if (span === undefined) throw new InternalError(`no span of ${size} bytes in a new segment`)
+    return span
+  }
+
+  #exhausted(asked: number, cause: unknown): OutOfMemoryError {
+    const { free, total } = this.driver.memoryInfo()
+    const cached = this.#cached
+    const others = total - free - this.#inUse - cached
+    const elsewhere = others > total / 16 ? ` ${others} bytes are held by others: see nvidia-smi.` : ''
+    return new OutOfMemoryError(
+      `[cuda] expected ${asked} bytes of device memory, got none: ${free} of ${total} are free, ${this.#inUse} in use here, ` +
+        `${cached} cached in smaller pieces.${elsewhere} Largest: ${this.owners()}. Use a smaller batch, or dispose of tensors that are no longer needed.`,
+      asked,
+      free,
+      { cause },
+    )
+  }
+
+  #free(block: Block): void {
+    const span = this.#spans.get(block)
+    if (!this.#spans.delete(block) || span === undefined) return // the allocator was closed before
+    this.#inUse -= span.bytes
+    this.#poolOf(span).give(span, this.order.submitted)
+    if (this.options.separate === true) attempt(() => this.trim()) // what stays is returned later
+  }
+
+  #poolOf({ segment }: Span): Spans {
+    return this.#small.segments.has(segment) ? this.#small : this.#large
+  }
+
+  #return(spans: Spans, segment: Segment): void {
+    this.driver.free(segment.address)
+    spans.remove(segment)
+  }
+}
+
+/** Small blocks share small segments, middling ones large segments; the rest have their own. */
+function segmentBytes(size: number): number {
+  if (size <= smallest) return smallSegment
+  return size <= largeSegment / 2 ? largeSegment : roundUp(size, smallSegment)
+}
+
+function roundUp(bytes: number, multiple: number): number {
+  return Math.ceil(bytes / multiple) * multiple
+}
+
+function isOutOfMemory(error: unknown): boolean {
+  return error instanceof PullbackError && error.code === 'out-of-memory'
+}

@@ -1,0 +1,127 @@
+// Machine code of printed kernels: each source compiled by NVRTC on its own and kept on disk under a hash of all that it
+// depends on. Loading it into the GPU is modules.ts's part.
+import { createHash } from 'node:crypto'
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { PrintedSource } from '../../compile/print/index.ts'
+import { PullbackError } from '../../tensor/errors.ts'
+import { at, zip } from '../../tensor/shape.ts'
+import { type CompilerProgram, type Nvrtc, nvrtcErrors } from '../ffi/nvrtc.ts'
+import { CudaError } from '../ffi/status.ts'
+import { cudaOptions, cudaPrelude } from '../prelude.ts'
+import type { Cleanup } from './cleanup.ts'
+
+/** What the machine code depends on besides the text. */
+export interface Target {
+  /** `sm_90` */
+  readonly architecture: string
+  /** Of NVRTC and of the driver, as they count. */
+  readonly versions: readonly number[]
+}
+
+/** Told of each kernel that was compiled: how many of how many are. */
+export type BuildProgress = (built: number, total: number) => void
+
+const checksumBytes = 32
+
+/** A folder of cubins. */
+export class Cubins {
+  /** Kernels found on disk and kernels compiled, for logs and tests. */
+  readonly counts = { found: 0, built: 0 }
+  readonly #salt: string
+
+  /** `folder` belongs to this user alone and is made when it is first written to. */
+  constructor(
+    private readonly nvrtc: Nvrtc,
+    private readonly folder: string,
+    private readonly target: Target,
+    private readonly cleanup: Cleanup,
+  ) {
+    this.#salt = JSON.stringify([cudaPrelude, cudaOptions, target.architecture, target.versions])
+  }
+
+  /**
+   * The machine code of the sources, in their order; those that are missing or broken are compiled.
+   *
+   * @throws PullbackError 'compiler' with the kernel's name and NVRTC's words where it refuses one.
+   */
+  get(sources: readonly PrintedSource[], progress: BuildProgress = () => undefined): readonly Uint8Array[] {
+    const kept = sources.map((source) => readChecked(this.#pathOf(source)))
+    const missing = sources.filter((_, index) => kept[index] === undefined)
+    this.counts.found += sources.length - missing.length
+    const built = this.#build(missing, progress)
+    let next = 0
+    return kept.map((image) => image ?? at(built, next++))
+  }
+
+  #pathOf({ name, text }: PrintedSource): string {
+    const key = createHash('sha256').update(`${this.#salt}\n${name}\n${text}`).digest('hex').slice(0, 40)
+    return join(this.folder, `${key}.cubin`)
+  }
+
+  /** Compiles all before it takes the first result: a compiler that works in the background has them all at once. */
+  #build(sources: readonly PrintedSource[], progress: BuildProgress): readonly Uint8Array[] {
+    const programs: CompilerProgram[] = []
+    try {
+      for (const source of sources) programs.push(this.#compile(source))
+      return zip(sources, programs).map(([source, program], index) => {
+        const image = this.nvrtc.cubin(program)
+        this.counts.built += 1
+        progress(index + 1, sources.length)
+        this.#keep(this.#pathOf(source), image)
+        return image
+      })
+    } finally {
+      for (const program of programs) this.cleanup.discard(() => this.nvrtc.destroyProgram(program))
+    }
+  }
+
+  #compile({ name, text }: PrintedSource): CompilerProgram {
+    const { nvrtc } = this
+    const program = nvrtc.createProgram(`${cudaPrelude}\n${text}`, `${name}.cu`)
+    try {
+      nvrtc.compileProgram(program, [...cudaOptions, `--gpu-architecture=${this.target.architecture}`])
+      return program
+    } catch (error) {
+      const refused = error instanceof CudaError && error.status === nvrtcErrors.COMPILATION
+      const log = refused ? firstLines(nvrtc.programLog(program)) : ''
+      this.cleanup.discard(() => nvrtc.destroyProgram(program))
+      if (!refused) throw error
+      throw new PullbackError('compiler', `[cuda] NVRTC refused the kernel ${name}:\n${log}`, { cause: error })
+    }
+  }
+
+  /** A cache that cannot be written costs time at the next start and nothing else; the folder was checked when it was chosen. */
+  #keep(path: string, image: Uint8Array): void {
+    const temporary = `${path}.${process.pid}.tmp`
+    try {
+      mkdirSync(this.folder, { recursive: true, mode: 0o700 })
+      writeFileSync(temporary, Buffer.concat([checksum(image), image]), { mode: 0o600 })
+      renameSync(temporary, path)
+    } catch {
+      rmSync(temporary, { force: true })
+    }
+  }
+}
+
+/** The image in a file whose checksum is right; undefined for any other. */
+function readChecked(path: string): Uint8Array | undefined {
+  let content: Buffer
+  try {
+    content = readFileSync(path)
+  } catch {
+    return undefined
+  }
+  const image = content.subarray(checksumBytes)
+  return image.length > 0 && checksum(image).equals(content.subarray(0, checksumBytes)) ? image : undefined
+}
+
+function checksum(image: Uint8Array): Buffer {
+  return createHash('sha256').update(image).digest()
+}
+
+function firstLines(log: string): string {
+  const lines = log.split('\n').filter((line) => line !== '')
+  const telling = lines.filter((line) => line.includes('error'))
+  return (telling.length > 0 ? telling : lines).slice(0, 5).join('\n')
+}

@@ -1,0 +1,83 @@
+// All that runs on one GPU, made together and given back together: the session, the queue, memory, staging and kernels.
+import { join } from 'node:path'
+import { cacheFolder } from '../../compile/cache-folder.ts'
+import { InternalError } from '../../tensor/errors.ts'
+import type { Probe } from '../discovery-probe.ts'
+import type { Native } from '../ffi/loader.ts'
+import { Allocator } from './allocator.ts'
+import { Cleanup, allOrNothing, attempt } from './cleanup.ts'
+import { Cubins } from './cubins.ts'
+import { Modules } from './modules.ts'
+import { Queue } from './queue.ts'
+import { type Session, openSession } from './session.ts'
+import { Staging } from './staging.ts'
+
+export { Allocator, Block, OutOfMemoryError } from './allocator.ts'
+export { Cleanup, allOrNothing, attempt } from './cleanup.ts'
+export type { BuildProgress } from './cubins.ts'
+export type { Modules } from './modules.ts'
+export type { Queue } from './queue.ts'
+export type { Session } from './session.ts'
+export type { ReadPlace, Staging } from './staging.ts'
+
+/** The parts of a GPU in use. */
+export interface Runtime {
+  readonly session: Session
+  readonly queue: Queue
+  readonly memory: Allocator
+  readonly staging: Staging
+  readonly modules: Modules
+  /** Frees everything; nothing may run any more. Throws the first failure; a second call tries again what failed. */
+  close(): void
+}
+
+/** How a runtime is opened. */
+export interface RuntimeOptions {
+  readonly ordinal: number
+  /** PULLBACK_CACHE is read from it. */
+  readonly environment: NodeJS.ProcessEnv
+  /** Each block of memory an allocation of its own. */
+  readonly separate: boolean
+  /** Names the largest owners of memory for the error of running out. */
+  readonly owners: () => string
+}
+
+/** Opens a GPU: all or nothing. */
+export function openRuntime(found: Probe, native: Native, options: RuntimeOptions): Runtime {
+  const { value, cleanup } = allOrNothing((noted) => assemble(found, native, options, noted))
+  const { session, queue, memory } = value
+  const ending = new Cleanup()
+  ending.later(() => cleanup.release())
+  ending.later(() => memory.close())
+  ending.later(() => queue.close(closed(session.gpu.ordinal)))
+  const close = (): void => {
+    attempt(() => session.enter())
+    ending.release()
+  }
+  return { ...value, close }
+}
+
+function closed(ordinal: number): InternalError {
+  return new InternalError(`use of a cuda:${ordinal} device that was closed`)
+}
+
+function assemble(
+  found: Probe,
+  native: Native,
+  { ordinal, environment, separate, owners }: RuntimeOptions,
+  noted: Cleanup,
+): Omit<Runtime, 'close'> {
+  const folder = join(cacheFolder(environment), 'cubin')
+  const { session, cleanup } = openSession(found, native, ordinal)
+  noted.later(() => cleanup.release())
+  const { driver, nvrtc, gpu, versions } = session
+  const queue = new Queue(driver, noted)
+  const target = { architecture: gpu.architecture, versions: [versions.nvrtc, versions.driver] }
+  return {
+    session,
+    queue,
+    memory: new Allocator(driver, queue, owners, { separate }),
+    staging: new Staging(driver, native, queue, noted),
+    modules: new Modules(driver, new Cubins(nvrtc, folder, target, noted), noted),
+  }
+}

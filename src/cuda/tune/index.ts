@@ -1,0 +1,7 @@
+// Choosing among candidates by time, and remembering it.
+export type { Bench, Bound, Clock, Recording } from './bench.ts'
+export { TuningCache, type TuningEntry, type TuningIdentity, tuningIdentity } from './cache.ts'
+export { runtimeBench } from './runtime-bench.ts'
+export type { TuningTask } from './task.ts'
+export { type Difference, type TunerOptions, type TuningCounts, tuningOptions } from './options.ts'
+export { Tuner } from './tuner.ts'

@@ -1,0 +1,59 @@
+// How a tuner is set up, and what it tells of itself. Choosing is tuner.ts's part.
+import { ValueError } from '../../tensor/errors.ts'
+import type { Bench } from './bench.ts'
+import type { TuningCache } from './cache.ts'
+
+/** How a tuner goes about it. */
+export interface TunerOptions {
+  readonly bench: Bench
+  /** 'heuristics' takes the first candidate that is offered: no timing, and the cache is neither read nor written. */
+  readonly mode: 'time' | 'heuristics'
+  /** Whether each chosen candidate is compared with a plain one. */
+  readonly verify: boolean
+  /** Undefined keeps nothing. */
+  readonly cache?: TuningCache | undefined
+  /** Told after each problem: how many are settled, of how many announced, and which it was. */
+  readonly progress?: (done: number, total: number, key: string) => void
+  /** Told of each candidate that is dropped and of each choice that could not be made as asked, in one sentence. */
+  readonly note?: (sentence: string) => void
+}
+
+/** How problems were settled, and what went wrong on the way. */
+export interface TuningCounts {
+  /** By timing. */
+  timed: number
+  /** By the cache. */
+  cached: number
+  /** By taking the only candidate. */
+  single: number
+  /** By taking the first: on demand, or because the operands did not fit into memory. */
+  untimed: number
+  /** By what `require` asked for, or what this process had chosen before. */
+  required: number
+  /** Entries of the cache that could not be used any more. */
+  retuned: number
+  /** Candidates that failed or disagreed. */
+  dropped: number
+}
+
+/** A problem for which a run that is resumed does not have the bits of the run before. */
+export interface Difference {
+  readonly key: string
+  readonly wanted: string
+  readonly chosen: string
+}
+
+/**
+ * The tuner's part of the environment: PULLBACK_TUNE is `time` (the default: candidates are timed on the GPU, and the
+ * winners kept in the cache) or `heuristics` (the libraries' first proposals, untimed); PULLBACK_VERIFY=1 checks each
+ * chosen candidate by its numbers.
+ *
+ * @throws ValueError for another value of PULLBACK_TUNE.
+ */
+export function tuningOptions(environment: NodeJS.ProcessEnv): Pick<TunerOptions, 'mode' | 'verify'> {
+  const asked = environment['PULLBACK_TUNE'] ?? ''
+  const mode = asked === '' ? 'time' : asked
+  if (mode !== 'time' && mode !== 'heuristics')
+    throw new ValueError(`[cuda] expected PULLBACK_TUNE to be time or heuristics, got '${asked}'. Unset it.`)
+  return { mode, verify: environment['PULLBACK_VERIFY'] === '1' }
+}

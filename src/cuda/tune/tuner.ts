@@ -1,0 +1,307 @@
+// Chooses among the candidates of a problem: the one the cache knows, or the fastest on this GPU, or what a checkpoint asks
+// for. What a candidate is made of and how it is timed is not known here.
+import { PullbackError } from '../../tensor/errors.ts'
+import { isSticky } from '../runtime/failure.ts'
+import { Cleanup, attempt } from '../runtime/index.ts'
+import type { Candidate } from '../work.ts'
+import type { Difference, TunerOptions, TuningCounts } from './options.ts'
+import { type TuningTask, isOutOfMemory } from './task.ts'
+import { type Failed, messageOf, timeCandidates, tryOut } from './timing.ts'
+import { disagreement } from './verify.ts'
+
+/** A candidate in use by one or more steps. */
+interface Shared {
+  readonly candidate: Candidate
+  users: number
+}
+
+/** Chooses candidates, each problem once. */
+export class Tuner {
+  readonly counts: TuningCounts = {
+    ...{ timed: 0, cached: 0, single: 0, untimed: 0, required: 0, retuned: 0, dropped: 0 },
+  }
+  readonly #chosen = new Map<string, string>()
+  readonly #wanted = new Map<string, string>()
+  readonly #shared = new Map<string, Shared>()
+  #total = 0
+
+  constructor(private readonly options: TunerOptions) {}
+
+  /** Says how many more different problems are to come, for `progress`. */
+  announce(problems: number): void {
+    this.#total = this.#chosen.size + problems
+  }
+
+  /**
+   * The candidate to use for a problem. Steps with equal problems share it; each of them releases what it got.
+   *
+   * @throws PullbackError 'device' where no candidate works, with what became of each.
+   */
+  choose(task: TuningTask): Candidate {
+    const shared = this.#shared.get(task.key) ?? this.#settle(task)
+    shared.users += 1
+    const { id, works, scratchBytes } = shared.candidate
+    return { id, works, scratchBytes, release: once(() => this.#leave(task.key, shared)) }
+  }
+
+  /** The id chosen for each problem so far: what a checkpoint keeps. */
+  chosen(): Readonly<Record<string, string>> {
+    return Object.fromEntries(this.#chosen)
+  }
+
+  /**
+   * Asks that these ids be chosen from here on, as a run did that is to be resumed with the same bits; ids that are not
+   * to be had are chosen anew. Gives the problems that are already settled otherwise; see `differences`.
+   */
+  require(ids: Readonly<Record<string, string>>): readonly Difference[] {
+    for (const [key, id] of Object.entries(ids)) this.#wanted.set(key, id)
+    return this.differences()
+  }
+
+  /** The problems settled so far in another way than `require` asked for: none of them, and the bits are the same. */
+  differences(): readonly Difference[] {
+    return [...this.#wanted].flatMap(([key, wanted]) => {
+      const chosen = this.#chosen.get(key)
+      return chosen === undefined || chosen === wanted ? [] : [{ key, wanted, chosen }]
+    })
+  }
+
+  /** One line for a run's header. */
+  toString(): string {
+    const { timed, cached, single, untimed, required, retuned, dropped } = this.counts
+    const parts = { timed, cached, single, untimed, required, retuned, dropped }
+    const said = Object.entries(parts).flatMap(([name, count]) => (count === 0 ? [] : [`${count} ${name}`]))
+    return `tuning by ${this.options.mode}: ${said.length === 0 ? 'nothing yet' : said.join(', ')}`
+  }
+
+  #settle(task: TuningTask): Shared {
+    const candidate = this.#required(task) ?? this.#cached(task) ?? this.#fresh(task)
+    this.#chosen.set(task.key, candidate.id)
+    const done = this.#chosen.size
+    this.options.progress?.(done, Math.max(done, this.#total), task.key)
+    const shared = { candidate, users: 0 }
+    this.#shared.set(task.key, shared)
+    return shared
+  }
+
+  #leave(key: string, shared: Shared): void {
+    shared.users -= 1
+    if (shared.users > 0) return
+    this.#shared.delete(key)
+    shared.candidate.release?.()
+  }
+
+  /** What was asked for, or was chosen before in this process, so that its bits do not change under it. */
+  #required(task: TuningTask): Candidate | undefined {
+    const id = this.#chosen.get(task.key) ?? this.#wanted.get(task.key)
+    if (id === undefined) return undefined
+    const entry = this.options.cache?.get(task.key)
+    const found = (entry?.id === id ? task.restore(id, entry.recipe) : undefined) ?? this.#offered(task, id)
+    if (this.#isUsable(task, found)) {
+      this.counts.required += 1
+      return found
+    }
+    this.#note(`${id} is not to be had for ${task.key} any more: another candidate is chosen, whose bits may differ.`)
+    return undefined
+  }
+
+  /** The candidate of an id among those that are offered. */
+  #offered(task: TuningTask, id: string): Candidate | undefined {
+    try {
+      for (const candidate of task.candidates()) {
+        if (candidate.id === id) return candidate
+        candidate.release?.()
+      }
+    } catch (error) {
+      if (isSticky(error)) throw error
+      this.#note(`not all candidates for ${task.key} could be made: ${messageOf(error)}`)
+    }
+    return undefined
+  }
+
+  #cached(task: TuningTask): Candidate | undefined {
+    if (this.options.mode !== 'time') return undefined
+    const entry = this.options.cache?.get(task.key)
+    if (entry === undefined) return undefined
+    const candidate = task.restore(entry.id, entry.recipe)
+    if (this.#isUsable(task, candidate)) {
+      this.counts.cached += 1
+      return candidate
+    }
+    this.counts.retuned += 1
+    this.#note(`${entry.id}, which the tuning cache has for ${task.key}, cannot be used any more: tuning again.`)
+    return undefined
+  }
+
+  /** The best of the candidates that work; the others are released. */
+  #fresh(task: TuningTask): Candidate {
+    return this.options.mode === 'time' ? this.#fastest(task) : this.#first(task)
+  }
+
+  #first(task: TuningTask): Candidate {
+    const failed: Failed[] = []
+    for (const candidate of task.candidates())
+      if (this.#isUsable(task, candidate, failed)) {
+        this.counts.untimed += 1
+        return candidate
+      }
+    throw nothingLeft(task, failed)
+  }
+
+  #fastest(task: TuningTask): Candidate {
+    const candidates = this.#collect(task)
+    let winner: Candidate
+    try {
+      winner = this.#best(task, candidates)
+    } catch (error) {
+      attempt(() => releaseAll(candidates))
+      throw error
+    }
+    try {
+      releaseAll(candidates.filter((candidate) => candidate !== winner))
+      return winner
+    } catch (error) {
+      attempt(() => winner.release?.())
+      throw error
+    }
+  }
+
+  /** All candidates, or those before one that could not be made. */
+  #collect(task: TuningTask): readonly Candidate[] {
+    const candidates: Candidate[] = []
+    try {
+      for (const candidate of task.candidates()) candidates.push(candidate)
+    } catch (error) {
+      if (isSticky(error) || candidates.length === 0) {
+        attempt(() => releaseAll(candidates))
+        throw error
+      }
+      this.#note(`not all candidates for ${task.key} could be made: ${messageOf(error)}`)
+    }
+    return candidates
+  }
+
+  #best(task: TuningTask, candidates: readonly Candidate[]): Candidate {
+    const failed: Failed[] = []
+    const { order, times, keep } = this.#rank(task, candidates, failed)
+    const winner = order.find((candidate) => this.#isSound(task, candidate, failed))
+    if (winner === undefined) throw nothingLeft(task, failed)
+    if (keep) this.#keep(task, winner, times)
+    return winner
+  }
+
+  #rank(task: TuningTask, candidates: readonly Candidate[], failed: Failed[]): Ranking {
+    if (candidates.length <= 1) {
+      this.counts.single += candidates.length
+      return { order: candidates, times: new Map(), keep: true }
+    }
+    try {
+      const timings = timeCandidates(this.options.bench, task, candidates)
+      for (const failure of timings.failed) this.#drop(task, failure, failed)
+      this.counts.timed += 1
+      const times = new Map(timings.timed.map(({ candidate, microseconds }) => [candidate, rounded(microseconds)]))
+      return { order: timings.timed.map(({ candidate }) => candidate), times, keep: true }
+    } catch (error) {
+      if (!isOutOfMemory(error)) throw error
+      this.counts.untimed += 1
+      this.#note(`no memory to time the candidates for ${task.key}: the first is taken, and not kept in the cache.`)
+      return { order: candidates, times: new Map(), keep: false }
+    }
+  }
+
+  /** An own kernel without a rival is found as fast without the cache. */
+  #keep(task: TuningTask, winner: Candidate, times: ReadonlyMap<Candidate, number>): void {
+    const microseconds = times.get(winner)
+    if (microseconds === undefined && winner.recipe === undefined) return
+    const others = [...times].flatMap(([{ id }, time]) => (id === winner.id ? [] : [[id, time] as const]))
+    this.options.cache?.set(task.key, {
+      id: winner.id,
+      ...(winner.recipe === undefined ? {} : { recipe: winner.recipe }),
+      ...(microseconds === undefined ? {} : { microseconds }),
+      others: Object.fromEntries(others),
+    })
+  }
+
+  /** Whether a candidate that belongs to nobody else can be used; it is released where it cannot. */
+  #isUsable(task: TuningTask, candidate: Candidate | undefined, failed: Failed[] = []): candidate is Candidate {
+    if (candidate === undefined) return false
+    let usable = false
+    try {
+      usable = this.#isSound(task, candidate, failed)
+    } finally {
+      if (!usable) attempt(() => candidate.release?.())
+    }
+    return usable
+  }
+
+  /** Whether a candidate agrees with the reference, where that is to be checked; one that does not is dropped. */
+  #isSound(task: TuningTask, candidate: Candidate, failed: Failed[]): boolean {
+    if (!this.options.verify) return true
+    const failures: Failed[] = []
+    const reason = tryOut(candidate, failures, () => this.#compare(task, candidate))
+    if (reason !== undefined) failures.push({ candidate, reason })
+    for (const failure of failures) this.#drop(task, failure, failed)
+    return failures.length === 0
+  }
+
+  /** What is wrong with a candidate's numbers. */
+  #compare(task: TuningTask, candidate: Candidate): string | undefined {
+    const reference = task.reference?.()
+    try {
+      if (reference === undefined || reference.id === candidate.id) return undefined
+      return disagreement(this.options.bench, task, candidate, reference)
+    } catch (error) {
+      if (!isOutOfMemory(error)) throw error
+      this.#note(`no memory to check ${candidate.id} for ${task.key}: it is used unchecked.`)
+      return undefined
+    } finally {
+      reference?.release?.()
+    }
+  }
+
+  #drop(task: TuningTask, failure: Failed, failed: Failed[]): void {
+    failed.push(failure)
+    this.counts.dropped += 1
+    this.#note(`dropped ${failure.candidate.id} for ${task.key}: ${failure.reason}`)
+  }
+
+  #note(sentence: string): void {
+    this.options.note?.(`[tune] ${sentence}`)
+  }
+}
+
+/** Candidates in the order in which they are to be taken. */
+interface Ranking {
+  readonly order: readonly Candidate[]
+  /** Microseconds of those that were timed. */
+  readonly times: ReadonlyMap<Candidate, number>
+  /** Whether the choice is worth keeping. */
+  readonly keep: boolean
+}
+
+function releaseAll(candidates: readonly Candidate[]): void {
+  const cleanup = new Cleanup()
+  for (const candidate of candidates) cleanup.later(() => candidate.release?.())
+  cleanup.release()
+}
+
+function nothingLeft({ key }: TuningTask, failed: readonly Failed[]): PullbackError {
+  const said = failed.map(({ candidate, reason }) => `${candidate.id}: ${reason}`).join('; ')
+  return new PullbackError(
+    'device',
+    `[cuda] expected a way to compute ${key}, got none${said === '' ? '' : ` (${said})`}. Use another dtype, or report it together with what \`npx pullback doctor\` prints.`,
+  )
+}
+
+/** To the nanosecond: a GPU's events tell no more. */
+function rounded(microseconds: number): number {
+  return Math.round(microseconds * 1000) / 1000
+}
+
+function once(action: () => void): () => void {
+  let done = false
+  return () => {
+    if (!done) action()
+    done = true
+  }
+}
