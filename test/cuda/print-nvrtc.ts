@@ -53,7 +53,10 @@ function foldersWithLibraries(): string[] {
   const named = ['PULLBACK_CUDA_PATH', 'CUDA_HOME', 'CUDA_PATH'].flatMap((name) => process.env[name] ?? [])
   const roots = [...named, '/usr/local/cuda']
   const python = ['.cuda', ...(process.env['VIRTUAL_ENV'] === undefined ? [] : [process.env['VIRTUAL_ENV']])]
-  return [...roots.flatMap((root) => [join(root, 'lib'), join(root, 'lib64')]), ...python.flatMap(sitePackages)]
+  return [
+    ...roots.flatMap((root) => ['lib', 'lib64', 'cu13/lib', 'cuda_nvrtc/lib'].map((folder) => join(root, folder))),
+    ...python.flatMap(sitePackages),
+  ]
 }
 
 function sitePackages(environment: string): string[] {
