@@ -116,6 +116,9 @@ describe('the file', () => {
     const { cache } = open(place)
     expect(['a', 'b', 'c'].map((key) => cache.get(key)?.id)).toEqual(['a2', 'b2', 'c1'])
     expect(first.get('b')?.id).toBe('b2')
+    // A process stays with what it chose itself.
+    first.set('d', entry('d1'))
+    expect(first.get('a')?.id).toBe('a1')
   })
 
   test('another GPU or another version of a library has a file of its own', () => {
