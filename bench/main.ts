@@ -5,6 +5,7 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { cpus, loadavg, totalmem } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { cases } from './others/cases.mjs'
 
 const here = fileURLToPath(new URL('.', import.meta.url))
 const python = process.env['PULLBACK_TORCH'] ?? 'python3'
@@ -15,7 +16,7 @@ export type Row = Readonly<Record<string, string | number | boolean | null>>
 const groups = {
   model: () => modelRows([4]),
   growth: () => modelRows([1, 16]),
-  ops: () => [...own('ops.ts'), ...others()],
+  ops: () => [...own('ops.ts'), ...blas(), ...others()],
   compile: () => own('compile.ts'),
   eager: () => own('eager.ts'),
 } as const satisfies Readonly<Record<string, () => readonly Row[]>>
@@ -65,6 +66,22 @@ function torch(...args: readonly string[]): Row[] {
   const probe = spawnSync(python, ['-c', 'import torch'], { stdio: 'ignore' })
   if (probe.status !== 0) return absent(`PyTorch (${python} cannot import torch; set PULLBACK_TORCH)`)
   return run(python, [`${here}torch/model.py`, ...args])
+}
+
+/** A CBLAS beside our micro-kernel: the same products, and the 1x1 convolutions as the products they are. */
+function blas(): Row[] {
+  const probe = spawnSync(python, ['-c', 'import numpy'], { stdio: 'ignore' })
+  if (probe.status !== 0) return absent(`a CBLAS (${python} cannot import numpy; set PULLBACK_TORCH)`)
+  const products = (cases as readonly Shapes[]).flatMap(
+    ({ name, m, k, n, batch = 0, size = 0, channels, out, window }) =>
+      window === undefined || window === 1 ? [{ name, m: m ?? batch * size ** 2, k: k ?? channels, n: n ?? out }] : [],
+  )
+  return run(python, [`${here}others/blas.py`, JSON.stringify(products)])
+}
+
+interface Shapes
+  extends Readonly<Record<'m' | 'k' | 'n' | 'batch' | 'size' | 'channels' | 'out' | 'window', number | undefined>> {
+  readonly name: string
 }
 
 function others(): Row[] {

@@ -13,13 +13,15 @@ import { writeShapes } from './shapes.ts'
 const headline = 'se-resnext101-32x4d'
 const goal = 90
 
-interface DemoArguments {
+/** What the demo was asked to do. */
+export interface DemoArguments {
   readonly arch: string
   readonly device: string
   readonly workspace: string | undefined
 }
 
-function parse(argv: readonly string[]): DemoArguments {
+/** Reads the demo's flags; ends the process with the usage and exit code 2 if they are not right. */
+export function parseDemo(argv: readonly string[]): DemoArguments {
   const parser = new ArgumentParser({ prog: 'npm start --', description: 'Trains a model on generated pictures.' })
   parser.add_argument('--arch', {
     choices: Object.keys(nn.architectures),
@@ -31,9 +33,44 @@ function parse(argv: readonly string[]): DemoArguments {
   return parser.parse_args<DemoArguments>([...argv])
 }
 
+/** Found by trying: small batches for many steps, a warm-up, residual blocks that begin as shortcuts, averages. */
+const recipe = [
+  ...['--amp', '--dynamic-loss-scale', '-b', '16', '--epochs', '6', '--lr', '0.008', '--warmup', '2'],
+  ...['--last_bn_0_init', '--nesterov', '--use-ema', '0.97', '-p', '25'],
+]
+
+/** The command lines of the demo's four runs: what it shows is what these programs do. */
+export function demoRuns(
+  { arch, device }: DemoArguments,
+  { dir, images, picture }: { readonly dir: string; readonly images: string; readonly picture: string },
+) {
+  const common = ['--device', device]
+  const small = ['--arch', arch, '--image-size', '64', ...common]
+  const once = ['-b', '2', '--prof', '1', '--epochs', '1', '--training-only', '--no-checkpoints']
+  const headlineStep = [
+    '--arch',
+    headline,
+    '--amp',
+    '--static-loss-scale',
+    '128',
+    ...once,
+    '--workspace',
+    dir,
+    ...common,
+  ]
+  const best = join(dir, train.checkpointNames.best)
+  return {
+    headlineStep: [images, ...headlineStep, '--raport-file', 'headline.json'],
+    headlineClassify: ['--arch', headline, '--image', picture, ...common],
+    training: [images, ...small, ...recipe, '--workspace', dir],
+    classify: [...small, '--image', picture, '--pretrained-from-file', best],
+  }
+}
+
 /** Runs the demo and returns the exit code: 0 if the model learned what it should. */
 async function demo(argv: readonly string[]): Promise<number> {
-  const { arch, device, workspace } = parse(argv)
+  const flags = parseDemo(argv)
+  const { arch, workspace } = flags
   const began = performance.now()
   const dir = workspace ?? (await mkdtemp(join(tmpdir(), 'pullback-demo-')))
   try {
@@ -41,56 +78,26 @@ async function demo(argv: readonly string[]): Promise<number> {
     title(`Pictures: red and blue circles and stars, in ${images}`)
     await writeShapes(images, { train: 1000, val: 200, size: 96, seed: 0 })
     const picture = await firstPicture(join(images, 'val', 'red_circle'))
+    const runs = demoRuns(flags, { dir, images, picture })
 
     title(`${headline}: one training step on two pictures, one classification, with random weights`)
-    const common = ['--device', device, '--workspace', dir]
-    const step = [
-      '--arch',
-      headline,
-      '--amp',
-      '--static-loss-scale',
-      '128',
-      '-b',
-      '2',
-      '--prof',
-      '1',
-      '--training-only',
-    ]
-    const first = await trainOn([
-      images,
-      ...common,
-      ...step,
-      '--epochs',
-      '1',
-      '--no-checkpoints',
-      '--raport-file',
-      'headline.json',
-    ])
+    const first = await trainOn(runs.headlineStep)
     if (first.exitCode !== 0) return first.exitCode
-    await classify(['--arch', headline, '--image', picture, '--device', device])
+    await classify(runs.headlineClassify)
 
     title(`${arch}: learning to tell four classes apart (chance 25 %, goal ${goal} %)`)
-    const small = ['--arch', arch, '--image-size', '64']
-    const { exitCode, bestTop1 } = await trainOn([images, ...common, ...small, ...recipe])
+    const { exitCode, bestTop1 } = await trainOn(runs.training)
     if (exitCode !== 0) return exitCode
 
     title('The best checkpoint, read back, on a picture of a red circle')
-    const best = join(dir, train.checkpointNames.best)
-    await classify([...small, '--image', picture, '--pretrained-from-file', best, '--device', device])
-    title(
-      `${bestTop1.toFixed(1)} % of the validation pictures told right, in ${((performance.now() - began) / 1000).toFixed(0)} s`,
-    )
+    await classify(runs.classify)
+    const seconds = ((performance.now() - began) / 1000).toFixed(0)
+    title(`${bestTop1.toFixed(1)} % of the validation pictures told right, in ${seconds} s`)
     return bestTop1 >= goal ? 0 : 1
   } finally {
     if (workspace === undefined) await rm(dir, { recursive: true, force: true })
   }
 }
-
-/** Found by trying: small batches for many steps, a warm-up, residual blocks that begin as shortcuts, averages. */
-const recipe = [
-  ...['--amp', '--dynamic-loss-scale', '-b', '16', '--epochs', '6', '--lr', '0.008', '--warmup', '2'],
-  ...['--last_bn_0_init', '--nesterov', '--use-ema', '0.97', '-p', '25'],
-]
 
 const title = (text: string): void => void process.stdout.write(`\n${text}\n\n`)
 

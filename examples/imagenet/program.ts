@@ -1,7 +1,7 @@
 // What the programs here share: the device, the model by name, how an error ends a program, and stopping on signals.
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { PullbackError, defaultDevice, device, setDefaultDevice, tree } from 'pullback'
+import { PullbackError, defaultDevice, device, logs, setDefaultDevice, tree } from 'pullback'
 import type { Device, nn, train } from 'pullback'
 
 /** A family of models to choose from by name. */
@@ -11,10 +11,9 @@ export type Architectures = Readonly<Record<string, (options?: nn.ArchitectureOp
 export const deviceNames = ['auto', 'cpu', 'reference', 'cuda'] as const
 
 /** Makes a device the default one; `auto` leaves the choice to the library. */
-export function chooseDevice(name: string): Device {
-  if (name === 'cuda') throw new PullbackError('device', '[device] cuda is not built yet. Use --device cpu, or auto.')
+export function chooseDevice(name: (typeof deviceNames)[number]): Device {
   if (name === 'auto') return defaultDevice()
-  const chosen = device(name === 'reference' ? 'reference' : 'cpu')
+  const chosen = device(name)
   setDefaultDevice(chosen)
   return chosen
 }
@@ -58,9 +57,8 @@ export async function main(program: () => Promise<number>): Promise<void> {
   try {
     process.exitCode = await program()
   } catch (error) {
-    const asked = process.env['PULLBACK_LOG'] === 'debug'
     const known = error instanceof PullbackError && error.code !== 'internal'
-    process.stderr.write(`${known && !asked ? error.message : showFully(error)}\n`)
+    process.stderr.write(`${known && !logs('debug') ? error.message : showFully(error)}\n`)
     process.exitCode = 1
   }
 }

@@ -3,6 +3,7 @@
 import type { Device, Executable, OptimizeLevel } from '../tensor/device.ts'
 import { commonDevice, withInterpreter, wrapStorage } from '../tensor/dispatch.ts'
 import { PullbackError, ValueError } from '../tensor/errors.ts'
+import { logLine } from '../tensor/log.ts'
 import { materialize } from '../tensor/ops/create.ts'
 import { type Program, type Var, showType } from '../tensor/program.ts'
 import { Tensor, storageOf } from '../tensor/tensor.ts'
@@ -55,7 +56,7 @@ interface Entry extends TracedTree {
  * what changes from call to call as a tensor). Tensors that `f` closes over become hidden inputs. Inside another
  * transformation the function is simply part of what that records. Every tensor of the result is fresh.
  *
- * `PULLBACK_LOG=info` notes a function that has been traced more than eight times.
+ * `PULLBACK_LOG=info` tells each trace, and names a function that has been traced more than eight times.
  *
  * @throws TraceError if `f` returns a Promise or reads a traced value; ValueError if a donated tensor is passed twice
  * or an argument holds what is neither tensor nor static; DisposedError if a tensor it closed over was disposed.
@@ -125,8 +126,12 @@ function leafKey(label: string, leaf: unknown, path: string): string {
 }
 
 function makeEntry(label: string, f: (tree: unknown) => unknown, call: Call, options: JitOptions): Entry {
-  const traced = traceTree(f, call.inputs, label, { keepCalls: false })
-  const { program, constants, result } = traced
+  const began = performance.now()
+  const { program, constants, result } = traceTree(f, call.inputs, label, { keepCalls: false })
+  logLine(
+    'info',
+    () => `[${label}] traced ${program.equations.length} equations in ${(performance.now() - began).toFixed(0)} ms`,
+  )
   const device = commonDevice(label, [...constants, ...call.inputs.tensors])
   const stored = program.outputs.filter((output) => output.kind === 'var')
   let next = 0
@@ -207,9 +212,11 @@ function traceCounter(label: string): () => void {
   let traces = 0
   return () => {
     traces += 1
-    if (traces === 9 && process.env['PULLBACK_LOG'] === 'info')
-      process.stderr.write(
-        `[${label}] traced 9 times: numbers, strings and shapes in its arguments are part of the program. Pass what changes as a tensor.\n`,
+    if (traces === 9)
+      logLine(
+        'info',
+        () =>
+          `[${label}] traced 9 times: numbers, strings and shapes in its arguments are part of the program. Pass what changes as a tensor.`,
       )
   }
 }

@@ -71,8 +71,12 @@ function reshapeMap(from: Shape, to: Shape, map: IndexMap, loops: number): Index
 }
 
 function combine(rows: readonly Access[], weights: readonly number[], loops: number): Access {
-  return {
-    offset: rows.reduce((sum, row, i) => sum + row.offset * at(weights, i), 0),
-    strides: range(loops).map((loop) => rows.reduce((sum, row, i) => sum + at(row.strides, loop) * at(weights, i), 0)),
-  }
+  const strides = new Array<number>(loops).fill(0)
+  let offset = 0
+  rows.forEach((row, i) => {
+    const weight = at(weights, i)
+    offset += row.offset * weight
+    for (let loop = 0; loop < loops; loop++) strides[loop] = at(strides, loop) + at(row.strides, loop) * weight
+  })
+  return { offset, strides }
 }

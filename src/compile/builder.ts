@@ -58,7 +58,7 @@ export class Builder {
     const equation = record as unknown as Equation
     const simpler = outputs.length === 1 ? this.#rule(equation, this) : undefined
     if (simpler !== undefined) return [simpler]
-    const key = `${primitive}${JSON.stringify(params)}${inputs.map((atom) => this.#key(atom)).join()}@${region ?? ''}`
+    const key = `${primitive}${textOf(params)}${inputs.map((atom) => this.#key(atom)).join()}@${region ?? ''}`
     const known = this.#known.get(key)
     if (known !== undefined) return known
     this.#known.set(key, outputs)
@@ -115,6 +115,17 @@ export function rewriteProgram(program: Program, rewrite: Rewrite, rule?: LocalR
     for (const [output, result] of zip(equation.outputs, results)) replaced.set(output, result)
   }
   return dropUnused({ inputs: program.inputs, equations: builder.equations, outputs: program.outputs.map(resolve) })
+}
+
+const texts = new WeakMap<object, string>()
+
+/** Parameters as text; they stay the same object from pass to pass, so most are written once. */
+function textOf(params: object): string {
+  const known = texts.get(params)
+  if (known !== undefined) return known
+  const text = JSON.stringify(params)
+  texts.set(params, text)
+  return text
 }
 
 function typeOf(v: Var): TensorType {

@@ -19,7 +19,8 @@ export class ExpressionBuilder {
   readonly loads: Load[] = []
   readonly inputs: KernelInput[] = []
   readonly nodes: KernelNode[] = []
-  readonly #known = new Map<string, number>()
+  /** Nodes by what they are: a value at the loop point itself, or any other description as text. */
+  readonly #known = new Map<Var | string, number>()
   readonly #ids = new Map<Var, number>()
   readonly #values: Values
   readonly #rank: number
@@ -43,7 +44,7 @@ export class ExpressionBuilder {
         { op: 'constant', dtype: atom.type.dtype, value: atom.value },
         `${Object.is(atom.value, -0) ? '-0' : String(atom.value)}:${atom.type.dtype}`,
       )
-    const key = `${this.#id(atom)}@${identity ? 'i' : JSON.stringify(map)}`
+    const key = identity ? atom : `${this.#id(atom)}@${JSON.stringify(map)}`
     const known = this.#known.get(key)
     if (known !== undefined) return known
     const inlined = identity && this.#inline.has(atom)
@@ -79,24 +80,24 @@ export class ExpressionBuilder {
     return this.#pointwise(equation, args, dtype)
   }
 
+  /** What is computed a second time in the program (rematerialised, say) is one node of the kernel. */
   #pointwise(equation: Equation, args: number[], dtype: Var['type']['dtype']): number {
     switch (equation.primitive) {
       case 'stopGradient':
         return at(args, 0)
       case 'compare':
-        return this.#push({
-          op: 'compare',
-          dtype: 'bool',
-          args: [at(args, 0), at(args, 1)],
-          comparison: equation.params.comparison,
-        })
+        return this.#add(
+          {
+            op: 'compare',
+            dtype: 'bool',
+            args: [at(args, 0), at(args, 1)],
+            comparison: equation.params.comparison,
+          },
+          `${equation.params.comparison} ${args.join()}`,
+        )
       default:
         if (!isPointwise(equation.primitive)) throw new InternalError(`${equation.primitive} is not pointwise`)
-        return this.#push({
-          op: equation.primitive,
-          dtype,
-          args,
-        })
+        return this.#add({ op: equation.primitive, dtype, args }, `${equation.primitive}:${dtype} ${args.join()}`)
     }
   }
 

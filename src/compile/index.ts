@@ -15,7 +15,7 @@ import { placeBuffers, verifyMemory } from './memory.ts'
 import { dependencies } from './order.ts'
 import type { KernelStep, LibraryEquation, LibraryStep, Plan } from './plan.ts'
 import { rematerialize } from './rematerialize.ts'
-import { simplify } from './simplify.ts'
+import { simplifyEquation } from './simplify.ts'
 import { normalizeSums } from './sums.ts'
 
 export type { Access, Kernel, KernelInput, KernelNode, KernelReduction, KernelStore, LoopAxis } from './kernel.ts'
@@ -53,9 +53,9 @@ export interface PlanOptions {
 /** The program after the passes that still give programs. */
 export function optimizeProgram(program: Program, optimize: OptimizeLevel, verify = false): Program {
   const check = (result: Program, pass: string): Program => (verify ? verifyProgram(result, pass) : result)
-  const plain = check(decompose(program), 'decompose')
-  if (optimize === 'none') return plain
-  return check(simplify(check(normalizeSums(check(simplify(plain), 'simplify')), 'normalizeSums')), 'simplify')
+  if (optimize === 'none') return check(decompose(program), 'decompose')
+  const simple = check(decompose(program, simplifyEquation), 'decompose and simplify')
+  return check(normalizeSums(simple), 'normalizeSums')
 }
 
 /** The plan of a program. */

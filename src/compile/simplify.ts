@@ -3,15 +3,10 @@
 import { roundTo } from '../tensor/half.ts'
 import { isFloat } from '../tensor/dtype.ts'
 import { isPointwise } from '../tensor/primitives.ts'
-import { type Atom, type Equation, type EquationOf, type Program, literal, sameType } from '../tensor/program.ts'
+import { type Atom, type Equation, type EquationOf, literal, sameType } from '../tensor/program.ts'
 import { interpret } from '../tensor/reference/interpreter.ts'
 import { at, range, sameShape, sizeOf } from '../tensor/shape.ts'
-import { type Builder, type LocalRule, rewriteProgram } from './builder.ts'
-
-/** The program with local rules applied everywhere, equal equations merged and unused ones dropped. */
-export function simplify(program: Program): Program {
-  return rewriteProgram(program, () => undefined, simplifyEquation)
-}
+import type { Builder, LocalRule } from './builder.ts'
 
 /** The local rule: a simpler atom of the same value, or undefined. */
 export const simplifyEquation: LocalRule = (equation, builder) => {

@@ -5,6 +5,9 @@ import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSyn
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { PullbackError } from '../tensor/errors.ts'
+import { logLine } from '../tensor/log.ts'
+import { type Entry, checksumOf, readEntry } from './cache-entry.ts'
+import { cacheLimit, touch, trimCache } from './cache-trim.ts'
 import { type Compiler, compileAll, digest } from './compiler.ts'
 import type { KernelSource } from './kernels/launch.ts'
 
@@ -13,12 +16,6 @@ export interface BuiltKernel {
   readonly name: string
   /** The shared library's path; its checksum was right when it was looked up. */
   readonly library: string
-}
-
-/** What a kernel's file in the cache says. */
-interface Entry {
-  readonly library: string
-  readonly checksum: string
 }
 
 /** Counts for logs and tests: kernels found, kernels built, libraries written. */
@@ -34,11 +31,14 @@ export class KernelCache {
   readonly #verified = new Map<string, string>()
   readonly #salt: string
   #header: string | undefined
+  #trimmed = false
 
   constructor(
     readonly folder: string,
     private readonly compiler: Compiler,
     private readonly prelude: string,
+    /** Bytes that the folder may take: more is removed before the first build. */
+    private readonly limit = cacheLimit(),
   ) {
     this.#salt = digest(`${compiler.fingerprint}\n${prelude}`)
   }
@@ -51,7 +51,7 @@ export class KernelCache {
   get(sources: readonly KernelSource[]): BuiltKernel[] {
     const found = sources.map((source) => ({ source, library: this.lookUp(source) }))
     const missing = found.flatMap(({ source, library }) => (library === undefined ? [source] : []))
-    const built = missing.length === 0 ? new Map<string, string>() : this.build(missing)
+    const built = missing.length === 0 ? new Map<string, string>() : this.buildAndTell(missing, sources.length)
     this.counts.found += sources.length - missing.length
     this.counts.built += missing.length
     return found.map(({ source, library }) => {
@@ -69,14 +69,29 @@ export class KernelCache {
     const entry = readEntry(join(this.folder, `${this.keyOf(source)}.json`))
     if (entry === undefined) return undefined
     const path = join(this.folder, entry.library)
-    const checksum = this.#verified.get(path) ?? checksumOf(path)
-    if (checksum !== entry.checksum) return undefined
-    this.#verified.set(path, checksum)
+    if (this.#verified.get(path) === entry.checksum) return path
+    touch(path) // before it is read, so that another process does not take it for an old one
+    if (checksumOf(path) !== entry.checksum) return undefined
+    this.#verified.set(path, entry.checksum)
     return path
+  }
+
+  private buildAndTell(missing: readonly KernelSource[], all: number): Map<string, string> {
+    const [began, before] = [performance.now(), this.counts.libraries]
+    const built = this.build(missing)
+    const libraries = this.counts.libraries - before
+    logLine(
+      'info',
+      () =>
+        `[cpu] kernels: ${missing.length} built (${libraries} libraries, ${(performance.now() - began).toFixed(0)} ms), ${all - missing.length} found in the cache`,
+    )
+    return built
   }
 
   /** Builds the sources in a few libraries of about equal length and notes where each kernel went. */
   private build(sources: readonly KernelSource[]): Map<string, string> {
+    if (!this.#trimmed) trimCache(this.folder, this.limit)
+    this.#trimmed = true
     const scratch = mkdtempSync(join(this.folder, 'build-'))
     try {
       const groups = balance(sources, availableParallelism())
@@ -130,6 +145,7 @@ export class KernelCache {
       compileAll(this.compiler, [{ text: this.prelude, output, kind: 'header' }], scratch)
       moveFolder(scratch, place)
     }
+    touch(place)
     this.#header = join(place, 'prelude.h')
     return this.#header
   }
@@ -160,23 +176,6 @@ function moveFolder(from: string, to: string): void {
     rmSync(from, { recursive: true, force: true })
     if (!existsSync(to)) throw error
   }
-}
-
-function readEntry(path: string): Entry | undefined {
-  if (!existsSync(path)) return undefined
-  try {
-    const entry: unknown = JSON.parse(readFileSync(path, 'utf8'))
-    if (typeof entry !== 'object' || entry === null || !('library' in entry) || !('checksum' in entry)) return undefined
-    const { library, checksum } = entry
-    const sound = typeof library === 'string' && typeof checksum === 'string' && /^[0-9a-f]+\.so$/.test(library)
-    return sound ? { library, checksum } : undefined
-  } catch {
-    return undefined // half a file left by a crash of the machine: build again
-  }
-}
-
-function checksumOf(path: string): string | undefined {
-  return existsSync(path) ? digest(readFileSync(path)) : undefined
 }
 
 /** Splits the sources into at most `count` lists of about equal length of text, the longest texts first. */

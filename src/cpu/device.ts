@@ -13,11 +13,13 @@ import { CpuExecutable } from './executable.ts'
 import type { Pointer } from './ffi/runtime.ts'
 import { type Block, Memory } from './memory.ts'
 import { CpuStorage, liveStorage } from './storage.ts'
+import { tellCompilation } from './told.ts'
 
 /**
  * A new CPU device; undefined on a machine without a C compiler.
  *
- * Environment: CC, PULLBACK_THREADS, PULLBACK_CACHE, PULLBACK_PROFILE=1 (times of each step on stderr at the end).
+ * Environment: CC, PULLBACK_THREADS, PULLBACK_CACHE, PULLBACK_CACHE_LIMIT, PULLBACK_LOG, PULLBACK_PROFILE=1 (times of each
+ * step on stderr at the end).
  *
  * @throws PullbackError `compiler` if the compiler cannot build the runtime, `file` if PULLBACK_CACHE cannot be used.
  */
@@ -84,7 +86,9 @@ export class CpuDevice implements Device {
 
   compile(program: Program, options: CompileOptions): Executable {
     this.assertOpen('compile')
+    const began = performance.now()
     const plan = compileProgram(program, { optimize: options.optimize, donate: options.donate })
+    const planned = performance.now()
     const executable = new CpuExecutable(
       this,
       plan,
@@ -92,6 +96,15 @@ export class CpuDevice implements Device {
       options,
     )
     this.#executables.add(executable)
+    tellCompilation({
+      label: options.label,
+      equations: program.equations.length,
+      plan,
+      arenaBytes: executable.arenaBytes,
+      planned: planned - began,
+      prepared: performance.now() - planned,
+      folder: this.engine.cache.folder,
+    })
     return executable
   }
 

@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os'
 import { cacheFolder } from '../compile/cache-folder.ts'
 import { PullbackError, ValueError } from '../tensor/errors.ts'
 import { KernelCache } from './cache.ts'
+import { cacheLimit } from './cache-trim.ts'
 import { type Compiler, findCompiler } from './compiler.ts'
 import { type LibraryLoader, koffiLoader } from './ffi/loader.ts'
 import { type Pointer, type RuntimeCalls, bindRuntime } from './ffi/runtime.ts'
@@ -54,20 +55,21 @@ export class Engine {
   /**
    * Starts an engine; undefined if there is no C compiler.
    *
-   * @throws PullbackError `compiler` if there is one that cannot build the runtime, ValueError for a bad PULLBACK_THREADS.
+   * @throws PullbackError `compiler` if there is one that cannot build the runtime, ValueError for a bad PULLBACK_THREADS
+   * or PULLBACK_CACHE_LIMIT.
    */
   static start(options: EngineOptions = {}): Engine | undefined {
     const environment = options.environment ?? process.env
     const compiler = findCompiler(environment)
     if (compiler === undefined) return undefined
     const threads = options.threads ?? threadsOf(environment)
-    const folder = cacheFolder(environment)
-    const [runtime] = new KernelCache(folder, compiler, '').get([{ name: 'runtime', text: runtimeSource }])
+    const [folder, limit] = [cacheFolder(environment), cacheLimit(environment)]
+    const [runtime] = new KernelCache(folder, compiler, '', limit).get([{ name: 'runtime', text: runtimeSource }])
     if (runtime === undefined) throw new PullbackError('internal', 'internal: the runtime was not built')
     const load = options.loader ?? koffiLoader()
     const calls = bindRuntime(load(runtime.library))
     const profile = options.profile ?? environment['PULLBACK_PROFILE'] === '1'
-    return new Engine(calls, compiler, new KernelCache(folder, compiler, kernelPrelude), threads, profile)
+    return new Engine(calls, compiler, new KernelCache(folder, compiler, kernelPrelude, limit), threads, profile)
   }
 
   /** Builds what is missing of the sources, all together, and loads the rest. Equal names must have equal texts. */

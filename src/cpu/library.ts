@@ -1,7 +1,7 @@
 // Library steps as launches: hands the extents of an equation to the kernel families in kernels/.
 import { type LibraryEquation, convExtents, dotExtents, indexedExtents, poolExtents } from '../compile/index.ts'
 import { bytesOf, isFloat } from '../tensor/dtype.ts'
-import { InternalError } from '../tensor/errors.ts'
+import { InternalError, PullbackError } from '../tensor/errors.ts'
 import { at, sizeOf } from '../tensor/shape.ts'
 import { lowerConv2d, lowerConv2dFilterGrad, lowerConv2dInputGrad } from './kernels/conv.ts'
 import { lowerDot } from './kernels/dot.ts'
@@ -40,6 +40,11 @@ export function lowerLibrary(equation: LibraryEquation): Lowered {
     case 'argMax':
       return lowerArgMax(indexedExtents(equation))
     case 'allReduce':
+      if (equation.params.group > 1)
+        throw new PullbackError(
+          'device',
+          `[allReduce] expected a group of one process, got ${equation.params.group}. The CPU device knows no other processes.`,
+        )
       return lowerCopy(sizeOf(type.shape) * bytesOf(type.dtype)) // of one process: sum and mean are the operand
     default:
       return equation satisfies never

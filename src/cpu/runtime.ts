@@ -340,12 +340,7 @@ EXPORT int64_t pb_profile(const program *p, double *out) {
 
 EXPORT void *pb_alloc(int64_t bytes) {
   void *block = NULL;
-  const int64_t large = 4 << 20;
-  if (posix_memalign(&block, bytes >= large ? 2 << 20 : 64, (size_t)bytes) != 0) return NULL;
-#if defined(MADV_HUGEPAGE)
-  if (bytes >= large) madvise(block, (size_t)bytes, MADV_HUGEPAGE);
-#endif
-  return block;
+  return posix_memalign(&block, 64, (size_t)bytes) == 0 ? block : NULL;
 }
 EXPORT int64_t pb_free(void *block) { free(block); return 0; }
 EXPORT int64_t pb_copy(void *to, const void *from, int64_t bytes) { memcpy(to, from, (size_t)bytes); return 0; }

@@ -47,7 +47,8 @@ export class CudaDevice implements Device {
     return this.use('upload', () => {
       const block = this.runtime.memory.allocate(bytes, 'copy')
       try {
-        this.runtime.staging.upload(block.address, data)
+        // work of its own, so that the block is not used elsewhere before the copy has arrived
+        this.runtime.queue.submit('upload', () => this.runtime.staging.upload(block.address, data))
       } catch (error) {
         block.release()
         throw error
@@ -87,8 +88,8 @@ export class CudaDevice implements Device {
     const mine = liveStorage(this, storage, 'release')
     mine.state = 'released'
     this.#live.delete(mine)
-    attempt(() => this.runtime.session.enter())
-    attempt(() => mine.block.release()) // a device that has failed says so where something is asked of it
+    if (this.settings.separate) attempt(() => this.runtime.session.enter()) // only then is memory returned at once
+    mine.block.release()
   }
 
   compile(program: Program, options: CompileOptions): Executable {

@@ -5,8 +5,9 @@ import { thisMachine } from './discovery-machine.ts'
 import { type Probe, probe } from './discovery-probe.ts'
 import { doctorLines } from './doctor.ts'
 import { type Native, koffiNative } from './ffi/loader.ts'
-import { type LibraryContext, lowerStep } from './library.ts'
-import { type BuildProgress, openRuntime } from './runtime/index.ts'
+import { type ContractionOptions, openContractions } from './contractions.ts'
+import { lowerStep } from './library.ts'
+import { type BuildProgress, attempt, openRuntime } from './runtime/index.ts'
 import type { Device } from '../tensor/device.ts'
 import { ValueError } from '../tensor/errors.ts'
 
@@ -18,7 +19,7 @@ export interface CudaOptions {
   readonly ordinal?: number
   readonly environment?: NodeJS.ProcessEnv
   /** Whether f32 products may use TF32; 'tf32' by default. */
-  readonly precision?: LibraryContext['precision']
+  readonly precision?: ContractionOptions['precision']
   /** Whether the same input must give the same bits in each run; true by default. */
   readonly deterministic?: boolean
   /** Told of each kernel that is compiled: how many of how many are. */
@@ -33,7 +34,8 @@ export interface CudaOptions {
  * A new device on an NVIDIA GPU.
  *
  * Environment: PULLBACK_CUDA_PATH (where the libraries are), PULLBACK_CACHE (compiled kernels), PULLBACK_GRAPHS=0 (launch
- * each step by itself instead of replaying a recorded graph), PULLBACK_CUDA_MEMORY=separate (each temporary its own
+ * each step by itself instead of replaying a recorded graph), PULLBACK_TUNE=heuristics (take the libraries' first proposals
+ * instead of timing them), PULLBACK_VERIFY=1 (compare each chosen way with a plain one), PULLBACK_CUDA_MEMORY=separate (each temporary its own
  * allocation, filled with NaN before each run: for finding faults).
  *
  * @throws PullbackError 'device' with the first thing that is wrong, in one sentence; ValueError for a bad variable.
@@ -46,10 +48,19 @@ export function cudaDevice(options: CudaOptions = {}): Device {
   const made: { device?: CudaDevice } = {}
   const owners = (): string => made.device?.owners() ?? ''
   const runtime = openRuntime(found, native, { ordinal, environment, separate, owners })
-  const context: LibraryContext = { runtime, precision, deterministic, environment }
-  const settings: DeviceSettings = { lowerStep: (step) => lowerStep(step, context), graphs, separate }
-  made.device = new CudaDevice(runtime, progress === undefined ? settings : { ...settings, progress })
-  return made.device
+  try {
+    const contractions = openContractions(runtime, { precision, deterministic, graphs, environment })
+    const settings: DeviceSettings = {
+      lowerStep: (step) => lowerStep(step, contractions),
+      graphs,
+      separate,
+    }
+    made.device = new CudaDevice(runtime, progress === undefined ? settings : { ...settings, progress })
+    return made.device
+  } catch (error) {
+    attempt(() => runtime.close())
+    throw error
+  }
 }
 
 /** What is to be known of CUDA on this machine; it can be used if there are no problems. Throws nothing. */

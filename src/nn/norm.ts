@@ -29,6 +29,10 @@ export interface BatchNormOptions {
  * running ones otherwise. Computes in f32 whatever the input and returns the input's dtype. In training the new running
  * statistics are (1 - momentum) old + momentum batch, with the unbiased variance, as in PyTorch.
  *
+ * Devices take the variance from the sums of x and x^2 in one read, in f32, clamped at 0. Where a channel's mean is r
+ * deviations away from zero its relative error is at most about 32 (1 + r^2) 2^-24: 2e-6 at r = 0, 2e-3 at r = 30; beyond
+ * r = 700 no digit is left, and epsilon alone bounds the scale. After a convolution r is a few at most.
+ *
  * @throws ValueError in training with one value per channel, whose variance is nothing to divide by.
  */
 export function batchNorm(options: BatchNormOptions = {}): Layer<BatchNormParams, BatchNormState> {

@@ -122,6 +122,7 @@ export interface PrimitiveParams {
   /** (updates, indices i32): the transpose of gather into zeros of `shape`. */
   scatterAdd: { readonly axis: number; readonly shape: Shape }
   // several devices
+  /** Sum or mean over `group` processes, the same in each; of one it is the operand, and plans lose it. */
   allReduce: { readonly op: 'sum' | 'mean'; readonly group: number }
   // a program as one equation: only inside traces that are about to be differentiated
   call: { readonly program: Program; readonly rule: CallRule }

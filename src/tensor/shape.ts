@@ -40,7 +40,9 @@ export function zip<A, B>(a: readonly A[], b: readonly B[]): [A, B][] {
 
 /** The integers from 0 to n - 1. */
 export function range(n: number): number[] {
-  return Array.from({ length: n }, (_, index) => index)
+  const list = new Array<number>(n)
+  for (let index = 0; index < n; index++) list[index] = index
+  return list
 }
 
 /** Resolves negative axes and checks their range and that none repeats. */

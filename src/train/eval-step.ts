@@ -5,6 +5,7 @@ import { cast } from '../tensor/ops/pointwise.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import type { Layer, TensorTree } from '../nn/layer.ts'
 import { crossEntropyRows } from '../nn/losses.ts'
+import { globalSums } from './global.ts'
 import { type MetricSums, metricSums } from './metrics.ts'
 import { type Normalization, normalize } from './normalize.ts'
 import { type Precision, withPrecision } from './policy.ts'
@@ -41,7 +42,7 @@ export function makeEvalStep<P extends TensorTree, S extends TensorTree>(
   const { precision = 'f32', topk = 5 } = options
   const evalStep = (params: P, state: S, batch: EvalBatch): MetricSums => {
     const logits = predict(model, precision, params, state, normalize(batch.images, options.normalization))
-    return metricSums(crossEntropyRows(logits, batch.labels), logits, batch.labels, batch.weights, topk)
+    return globalSums(metricSums(crossEntropyRows(logits, batch.labels), logits, batch.labels, batch.weights, topk))
   }
   return jit(evalStep, { label: 'evalStep', optimize: options.optimize ?? 'fuse' })
 }

@@ -9,11 +9,12 @@ import { add, cast, logicalAnd, sub } from '../tensor/ops/pointwise.ts'
 import { argMax, mean } from '../tensor/ops/reduce.ts'
 import { foldIn } from '../tensor/random.ts'
 import type { Tensor } from '../tensor/tensor.ts'
-import type { Layer, TensorTree } from '../nn/layer.ts'
+import type { Layer, Mode, TensorTree } from '../nn/layer.ts'
 import { crossEntropyRows } from '../nn/losses.ts'
 import { updateAverage } from './ema.ts'
 import type { EvalStepOptions } from './eval-step.ts'
 import { allFinite } from './finite.ts'
+import { globalPass } from './global.ts'
 import { adjust, scaleLoss, unscale } from './loss-scale.ts'
 import { selectTree } from './map.ts'
 import { type MetricSums, metricSums } from './metrics.ts'
@@ -78,7 +79,7 @@ export function makeTrainStep<P extends TensorTree, S extends TensorTree>(
   return jit(trainStep, { donate: [0], label: 'trainStep', optimize: options.optimize ?? 'fuse' })
 }
 
-/** @internal What a forward and backward pass gives: scaled gradients, new statistics, sums. */
+/** @internal What a forward and backward pass over this process' batch gives: scaled gradients, new statistics, sums. */
 export type Pass<P extends TensorTree, S extends TensorTree> = {
   readonly gradients: P
   readonly state: S
@@ -95,17 +96,10 @@ export function differentiate<P extends TensorTree, S extends TensorTree>(
   key: Tensor,
 ): Pass<P, S> {
   const { precision = 'f32', labelSmoothing = 0, topk = 5 } = options
-  const mode = { training: true, key: foldIn(key, 1) }
-  const prepare = (x: Tensor): Tensor => normalize(x, options.normalization)
+  const mode = trainingMode(key)
   const forward = withPrecision((p: P, x: Tensor) => model.apply(p, statistics, x, mode), precision)
   const lossOf = (p: P) => {
-    const { images, targets } = inputsOf(
-      options,
-      batch,
-      model.describe(batch.images.shape).outputShape.at(-1) ?? 0,
-      prepare,
-      key,
-    )
+    const { images, targets } = inputsOf(model, options, batch, key)
     const [logits, state] = forward(p, images)
     const rows = crossEntropyRows(logits, targets, labelSmoothing)
     return [scaleLoss(lossScale, mean(rows)), { rows, logits, state }] as const
@@ -116,26 +110,31 @@ export function differentiate<P extends TensorTree, S extends TensorTree>(
   return { gradients, state: aux.state, metrics }
 }
 
-/** Floating images and targets of a batch: labels as they are, or blended probabilities. */
-function inputsOf(
-  { mixup = 0 }: TrainStepOptions,
+/** @internal How a model is applied in a pass with that key. */
+export const trainingMode = (key: Tensor): Mode & { readonly key: Tensor } => ({ training: true, key: foldIn(key, 1) })
+
+/** @internal Floating images and targets of a batch: labels as they are, or blended probabilities. */
+export function inputsOf(
+  model: Pick<Layer, 'describe'>,
+  { mixup = 0, normalization }: Pick<TrainStepOptions, 'mixup' | 'normalization'>,
   { images, labels }: TrainBatch,
-  classes: number,
-  prepare: (images: Tensor) => Tensor,
   key: Tensor,
 ): { readonly images: Tensor; readonly targets: Tensor } {
+  const prepare = (x: Tensor): Tensor => normalize(x, normalization)
+  const classes = model.describe(images.shape).outputShape.at(-1) ?? 0
   if (mixup === 0) return { images: prepare(images), targets: labels }
   const probabilities = isFloat(labels.dtype) ? labels : oneHot(labels, classes)
   return mixUp(foldIn(key, 0), images, probabilities, mixup, prepare)
 }
 
-/** @internal The new state from scaled gradients, or the old one with another loss scale. */
+/** @internal The new state from the global batch's scaled gradients, or the old one with another loss scale. */
 export function applyGradients<P extends TensorTree, S extends TensorTree>(
   { optimizer, emaDecay = 0.9999 }: TrainStepOptions,
   old: TrainState<P, S>,
-  { gradients, state, metrics }: Pass<P, S>,
+  pass: Pass<P, S>,
   learningRate: Tensor,
 ): [TrainState<P, S>, TrainMetrics] {
+  const { gradients, state, metrics } = globalPass(pass)
   const finite = logicalAnd(allFinite(gradients), logicalAnd(allFinite(state), allFinite(metrics.loss)))
   const [params, next] = optimizer.update(old.params, unscale(old.lossScale, gradients), old.optimizer, learningRate)
   const average = old.ema === undefined ? undefined : updateAverage(old.ema, { params, state }, old.step, emaDecay)

@@ -50,28 +50,35 @@ describe('main', () => {
     expect(best.metadata.get('class_names')).toBe('["cold","hot"]')
   })
 
-  it('finishes the step, saves and exits 130 on SIGINT, and resumes to the same bytes', {
-    timeout: 90_000,
-  }, async () => {
-    const workspace = join(folder, 'interrupted')
-    const when = /train epoch 1\/2 step 2\/5/
-    const stopped = await startMain(train1(workspace), { send: { signal: 'SIGINT', when } })
-    expect(stopped.code).toBe(130)
-    expect(stopped.stdout).toContain('SIGINT: finishing the step in progress')
-    const { position } = await train.readCheckpoint(checkpoint(workspace))
-    expect(position).toMatchObject({ epoch: 0 })
-    expect(position.step).toBeGreaterThan(0)
-    const resumed = await startMain([...train1(workspace), '--resume', workspace])
-    expect(resumed.code).toBe(0)
-    expect(resumed.stdout).toContain(`in epoch 1 after step ${position.step}`)
-    const [expected, got] = await Promise.all([readFile(checkpoint(whole)), readFile(checkpoint(workspace))])
-    expect(got.equals(expected)).toBe(true)
-  })
+  it.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)(
+    'finishes the step and saves on %s, exits %d, and resumes to the same bytes',
+    {
+      timeout: 90_000,
+    },
+    async (signal, code) => {
+      const workspace = join(folder, signal)
+      const when = /train epoch 1\/2 step 2\/5/
+      const stopped = await startMain(train1(workspace), { send: [{ signal, when }] })
+      expect(stopped.code).toBe(code)
+      expect(stopped.stdout).toContain(`${signal}: finishing the step in progress`)
+      const { position } = await train.readCheckpoint(checkpoint(workspace))
+      expect(position).toMatchObject({ epoch: 0 })
+      expect(position.step).toBeGreaterThan(0)
+      const resumed = await startMain([...train1(workspace), '--resume', workspace])
+      expect(resumed.code).toBe(0)
+      expect(resumed.stdout).toContain(`in epoch 1 after step ${position.step}`)
+      const [expected, got] = await Promise.all([readFile(checkpoint(whole)), readFile(checkpoint(workspace))])
+      expect(got.equals(expected)).toBe(true)
+    },
+  )
 
   it('resumes a killed run from the last complete checkpoint to the same bytes', { timeout: 90_000 }, async () => {
     const workspace = join(folder, 'killed')
     const when = /train epoch 2\/2 step 2\/5/
-    const killed = await startMain(train1(workspace), { send: { signal: 'SIGKILL', when } })
+    const killed = await startMain(train1(workspace), { send: [{ signal: 'SIGKILL', when }] })
     expect(killed.code).toBeUndefined()
     expect((await train.readCheckpoint(checkpoint(workspace))).position).toMatchObject({ epoch: 1, step: 0 })
     expect((await startMain([...train1(workspace), '--resume', checkpoint(workspace)])).code).toBe(0)

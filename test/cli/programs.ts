@@ -15,25 +15,38 @@ export interface Ended {
   readonly stderr: string
 }
 
+/** A signal that is sent once the output matches. */
+export interface Sending {
+  readonly signal: NodeJS.Signals
+  readonly when: RegExp
+}
+
 export interface StartOptions {
-  /** Sends a signal once the output matches. */
-  readonly send?: { readonly signal: NodeJS.Signals; readonly when: RegExp }
+  /** Signals to send, each after the one before it. */
+  readonly send?: readonly Sending[]
+  /** More of the environment. */
+  readonly environment?: Readonly<Record<string, string>>
 }
 
 /** Runs a TypeScript program from the repository's root, e.g. `examples/imagenet/main.ts`. */
-export function start(program: string, args: readonly string[], { send }: StartOptions = {}): Promise<Ended> {
+export function start(
+  program: string,
+  args: readonly string[],
+  { send = [], environment }: StartOptions = {},
+): Promise<Ended> {
   const child = spawn(process.execPath, ['--import', 'tsx', program, ...args], {
     cwd: root,
-    env: { ...process.env, NODE_OPTIONS: '', PULLBACK_LOG: '' },
+    env: { ...process.env, NODE_OPTIONS: '', PULLBACK_LOG: '', ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
     timeout: 60_000,
   })
-  let [stdout, stderr, sent] = ['', '', false]
+  let [stdout, stderr, sent] = ['', '', 0]
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
     stdout += text
-    if (send === undefined || sent || !send.when.test(stdout)) return
-    sent = true
-    child.kill(send.signal)
+    const next = send[sent]
+    if (next?.when.test(stdout) !== true) return
+    sent += 1
+    child.kill(next.signal)
   })
   child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text))
   return new Promise((resolve, reject) => {

@@ -1,96 +1,30 @@
-// Printed CUDA kernels on the host: the very text that NVRTC gets, compiled by g++ with the prelude's second bodies, many
-// kernels at once. Memory is as the launches say; results begin as bytes of 0xa5, so that what is not written shows.
-import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import koffi, { type LibraryHandle } from 'koffi'
+// Fused kernels on the host, as the CUDA dialect prints them; compiling and running the sources is sources.ts's part.
 import type { Kernel } from '../../src/compile/index.ts'
 import { type PrintedKernel, cudaDialect, printKernel } from '../../src/compile/print/index.ts'
-import { cudaPrelude } from '../../src/cuda/prelude.ts'
-import { type DType, type StorageArray, bytesOf, storageArray } from '../../src/tensor/dtype.ts'
-import { at } from '../../src/tensor/shape.ts'
-import { launcher } from './launcher.ts'
+import type { StorageArray } from '../../src/tensor/dtype.ts'
+import { type SimResult, SimSources } from './sources.ts'
 
-/** One array of results. */
-export interface SimResult {
-  readonly dtype: DType
-  readonly count: number
-}
+export type { SimResult } from './sources.ts'
 
 /** Kernels compiled for the host; close it when done. */
 export class SimKernels {
   readonly #printed: Map<Kernel, PrintedKernel>
-  readonly #numbers = new Map<string, number>()
-  readonly #barriers: readonly boolean[]
-  readonly #folder: string
-  readonly #library: LibraryHandle
+  readonly #sources: SimSources
 
-  constructor(kernels: readonly Kernel[], compiler = process.env['CXX'] ?? 'g++') {
+  constructor(kernels: readonly Kernel[], compiler?: string) {
     this.#printed = new Map(kernels.map((kernel) => [kernel, printKernel(kernel, cudaDialect)]))
-    const sources = new Map<string, string>()
-    for (const { launches } of this.#printed.values())
-      for (const { source } of launches) sources.set(source.name, source.text)
-    const names = [...sources.keys()]
-    names.forEach((name, i) => this.#numbers.set(name, i))
-    this.#barriers = [...sources.values()].map((text) => text.includes('pb_combine'))
-    this.#folder = mkdtempSync(join(tmpdir(), 'pullback-sim-'))
-    const [source, target] = [join(this.#folder, 'kernels.cpp'), join(this.#folder, 'kernels.so')]
-    writeFileSync(source, [cudaPrelude, ...sources.values(), launcher(names)].join('\n'))
-    const flags = ['-std=c++17', '-O1', '-w', '-ffp-contract=off', '-fno-strict-aliasing', '-fPIC', '-shared']
-    execFileSync(compiler, [...flags, source, '-o', target], { stdio: ['ignore', 'ignore', 'inherit'] })
-    this.#library = koffi.load(target)
+    const printed = [...this.#printed.values()].flatMap(({ launches }) => launches.map(({ source }) => source))
+    this.#sources = new SimSources(printed, compiler)
   }
 
   /** The results of a kernel. Seed 0 runs blocks and threads in their natural order, any other permutes both. */
   run(kernel: Kernel, inputs: readonly StorageArray[], outputs: readonly SimResult[], seed = 0): StorageArray[] {
     const { launches, scratchBytes } = this.#printed.get(kernel) ?? { launches: [], scratchBytes: 0 }
-    const [alloc, free, copyIn, copyOut, launch] = this.#functions()
-    const results = outputs.map(({ dtype, count }) => storageArray(dtype, count))
-    const poison = (bytes: number): Uint8Array => new Uint8Array(bytes).fill(0xa5)
-    const contents = [
-      ...inputs,
-      ...outputs.map(({ dtype, count }) => poison(bytesOf(dtype) * count)),
-      poison(scratchBytes),
-    ]
-    const blocks = contents.map((content) => {
-      const block = alloc(content.byteLength) as bigint
-      copyIn(block, content, content.byteLength)
-      return block
-    })
-    for (const { source, parts, pointers, numbers } of launches) {
-      const addresses = pointers.map((pointer) =>
-        pointer.kind === 'operand'
-          ? at(blocks, pointer.index)
-          : at(blocks, contents.length - 1) + BigInt(pointer.offset),
-      )
-      const argument = BigInt64Array.from([...addresses, ...numbers.map(BigInt)])
-      const number = this.#numbers.get(source.name) ?? -1
-      const status = launch(number, argument, parts, at(this.#barriers, number) ? 1 : 0, seed) as number
-      if (status !== 0) throw new Error(`${source.name}: a barrier that not all threads reach`)
-    }
-    results.forEach((array, i) => {
-      copyOut(array, at(blocks, inputs.length + i), array.byteLength)
-    })
-    for (const block of blocks) free(block)
-    return results
+    const started = launches.map((launch) => ({ ...launch, blocks: launch.parts }))
+    return this.#sources.run(started, scratchBytes, inputs, outputs, seed)
   }
 
   close(): void {
-    this.#library.unload()
-    rmSync(this.#folder, { recursive: true, force: true })
-  }
-
-  #functions() {
-    const library = this.#library
-    return [
-      library.func('void *pb_sim_alloc(uint64_t bytes)'),
-      library.func('void pb_sim_free(void *p)'),
-      library.func('void pb_sim_copy_in(void *to, const void *from, uint64_t bytes)'),
-      library.func('void pb_sim_copy_out(void *to, const void *from, uint64_t bytes)'),
-      library.func(
-        'int pb_sim_launch(int kernel, const void *arguments, uint32_t blocks, int barriers, uint32_t seed)',
-      ),
-    ] as const
+    this.#sources.close()
   }
 }

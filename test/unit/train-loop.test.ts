@@ -2,8 +2,9 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { nn, train } from 'pullback'
+import { nn, setDefaultDevice, train } from 'pullback'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { testDevices } from '../support/devices.ts'
 import { type TinyModel, memorySource, size, tinyModel, useReference } from './train-loop-data.ts'
 
 type Options = train.FitOptions<nn.ParamsOf<TinyModel>, nn.StateOf<TinyModel>>
@@ -85,8 +86,13 @@ async function runEverything(steps = Infinity, from?: string): Promise<string> {
   return dir
 }
 
-describe('resuming', () => {
-  it('gives the checkpoint of an uninterrupted run to the byte, wherever it was stopped', async () => {
+describe.each(testDevices())('resuming on %s', (_name, device) => {
+  beforeAll(() => void setDefaultDevice(device))
+  afterAll(useReference)
+
+  it('gives the checkpoint of an uninterrupted run to the byte, wherever it was stopped', {
+    timeout: 60_000,
+  }, async () => {
     const expected = await readFile(checkpoint(await runEverything()))
     for (const steps of [1, 2, 3]) {
       const dir = await runEverything(steps)
@@ -96,7 +102,9 @@ describe('resuming', () => {
       expect((await readFile(checkpoint(dir))).equals(expected), `stopped after step ${steps}`).toBe(true)
     }
   })
+})
 
+describe('resuming', () => {
   it('refuses to go on within an epoch with other batches', async () => {
     const dir = await runEverything(1)
     const found = await train.readCheckpoint(checkpoint(dir))

@@ -1,8 +1,14 @@
 // What the mixed-precision training plan of the full model must look like, counted: nothing here is timed or run.
 import { beforeAll, describe, expect, it } from 'vitest'
-import { type Plan, type Step, showPlan } from '../../src/compile/index.ts'
+import { type Plan, type Step, compileProgram, showPlan } from '../../src/compile/index.ts'
+import { lowerPlan } from '../../src/cpu/lower.ts'
 import { resnet, seResNeXt101_32x4d } from '../../src/nn/index.ts'
-import { at } from '../../src/tensor/shape.ts'
+import { tensor } from '../../src/tensor/ops/index.ts'
+import { setDefaultDevice } from '../../src/tensor/dispatch.ts'
+import { referenceDevice } from '../../src/tensor/reference/device.ts'
+import { type Shape, at, range, sizeOf } from '../../src/tensor/shape.ts'
+import { type Tree, flatten, unflatten } from '../../src/tensor/tree.ts'
+import { dynamic, initTrainState, makeTrainStep, sgd } from '../../src/train/index.ts'
 import { aliveAtTheTurn, trainingPlan } from '../support/training-plan.ts'
 
 const batch = 32
@@ -79,6 +85,35 @@ describe('the mixed-precision training plan of SE-ResNeXt101-32x4d', () => {
     if (step.kind === 'library') return step.equation.primitive
     return step.kernel.reductions.length > 0 && step.kernel.stores.length === 0 ? 'reduce' : 'apply'
   }
+})
+
+describe('the whole mixed-precision training step of SE-ResNeXt101-32x4d', () => {
+  it('needs at most 80 distinct C sources', async () => {
+    setDefaultDevice(referenceDevice()) // holds the weights; nothing of the step is run
+    const small = 4 // images: sources depend on structure, not on extents
+    const shape = [small, 224, 224, 3] as const
+    const model = seResNeXt101_32x4d()
+    const optimizer = sgd({ momentum: 0.875, weightDecay: 2 ** -14 })
+    const step = makeTrainStep(model, { optimizer, precision: 'f16', labelSmoothing: 0.1 })
+    const { params, state } = model.describe(shape)
+    const blank = (described: Tree<{ readonly shape: Shape }>) => {
+      const { leaves, structure } = flatten(described)
+      return unflatten(
+        structure,
+        leaves.map((leaf) => tensor(new Float32Array(sizeOf(leaf.shape)), { shape: leaf.shape })),
+      )
+    }
+    const variables = { params: blank(params), state: blank(state) } as ReturnType<typeof model.init>
+    const start = await initTrainState(variables, { optimizer, seed: 0, lossScale: dynamic() })
+    const batchOf = { images: tensor(new Uint8Array(sizeOf(shape)), { shape }), labels: tensor(new Int32Array(small)) }
+    const program = step.program(start, batchOf, tensor(0.1))
+    const donate = range(flatten<unknown>(start as never).leaves.length)
+    const { launches } = lowerPlan(compileProgram(program, { optimize: 'fuse', donate }))
+    const sources = new Set(launches.map(({ source }) => source.name))
+    console.log(`${launches.length} launches of ${sources.size} distinct sources`)
+    expect(launches.length).toBeGreaterThan(1500)
+    expect(sources.size).toBeLessThanOrEqual(80)
+  }, 60_000)
 })
 
 describe('the plan of one block', () => {

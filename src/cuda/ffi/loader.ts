@@ -45,6 +45,12 @@ interface Koffi {
   view(address: bigint, bytes: number): ArrayBuffer
 }
 
+/**
+ * Every library that was loaded. koffi closes one that is collected as garbage, also where another library goes on using
+ * it: cuDNN's parts are loaded only so that libcudnn finds them, and nothing of ours refers to them afterwards.
+ */
+const held = new Set<NativeLibrary>()
+
 /** The foreign function interface of koffi. */
 export function koffiNative(): Native {
   const koffi = createRequire(import.meta.url)('koffi') as Koffi
@@ -59,7 +65,9 @@ export function koffiNative(): Native {
 
 function load(koffi: Koffi, path: string): NativeLibrary {
   try {
-    return koffi.load(path)
+    const library = koffi.load(path)
+    held.add(library)
+    return library
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error)
     throw new PullbackError('device', `[cuda] cannot load ${path}: ${why}. Install the package it comes from again.`, {

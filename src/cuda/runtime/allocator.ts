@@ -1,9 +1,10 @@
 // Device memory: blocks cut from large allocations and kept for reuse. A freed block may be handed to work on the compute
 // stream at once, since that runs later; copies are given memory whose users are done, or wait for them.
-import { PullbackError } from '../../tensor/errors.ts'
+import { InternalError, PullbackError } from '../../tensor/errors.ts'
 import type { DeviceMemory } from '../../tensor/device.ts'
 import type { MemoryCalls } from '../ffi/driver-memory.ts'
 import type { DevicePointer } from '../ffi/values.ts'
+import { attempt } from './cleanup.ts'
 import { type Segment, type Span, Spans, addressOf } from './spans.ts'
 
 /** A piece of device memory with one or more holders; 512-byte aligned, and free again when the last one lets go. */
@@ -28,7 +29,7 @@ export class Block {
     return this
   }
 
-  /** One holder less. What was enqueued so far may still use the memory. */
+  /** One holder less. What was enqueued so far may still use the memory. Never throws. */
   release(): void {
     this.#holders -= 1
     if (this.#holders === 0) this.free(this)
@@ -57,6 +58,9 @@ export interface Order {
   waitSync(ticket: number): void
   copyWaits(ticket: number): void
 }
+
+/** Who touches a block first: work on the compute stream, or a copy on the other one. */
+export type User = 'compute' | 'copy'
 
 /** How memory is taken from the driver. */
 export interface AllocatorOptions {
@@ -92,7 +96,7 @@ export class Allocator {
    *
    * @throws OutOfMemoryError with the bytes asked for, free, in use and cached, and the largest owners.
    */
-  allocate(bytes: number, user: 'compute' | 'copy' = 'compute'): Block {
+  allocate(bytes: number, user: User = 'compute'): Block {
     const size = this.options.separate === true ? Math.max(1, bytes) : roundUp(Math.max(1, bytes), granularity)
     const spans = this.#pool(size)
     const span = this.#reuse(spans, size, user) ?? this.#fresh(spans, size)
@@ -127,50 +131,52 @@ export class Allocator {
     return size <= smallest ? this.#small : this.#large
   }
 
-  #reuse(spans: Spans, size: number, user: 'compute' | 'copy'): Span | undefined {
+  /** A free span: for copies one whose users are done, or, where too much is kept free already, one that they wait for. */
+  #reuse(spans: Spans, size: number, user: User): Span | undefined {
     if (this.options.separate === true) return undefined
-    if (user === 'compute') return spans.take(size)
-    const done = this.order.completed
-    const found = spans.take(size, ({ after }) => after <= done)
+    const done = user === 'compute' ? Number.POSITIVE_INFINITY : this.order.completed
+    const found = this.#takeJoined(spans, size, done)
     if (found !== undefined || this.#cached < ahead) return found
-    return this.#afterItsUsers(spans.take(size))
+    const awaited = this.#takeJoined(spans, size, Number.POSITIVE_INFINITY)
+    if (awaited !== undefined) this.order.copyWaits(awaited.after)
+    return awaited
   }
 
-  #afterItsUsers(span: Span | undefined): Span | undefined {
-    if (span !== undefined) this.order.copyWaits(span.after)
-    return span
+  /** A free span whose users are done by the ticket, made of neighbours if need be. */
+  #takeJoined(spans: Spans, size: number, ticket: number): Span | undefined {
+    const accept = ({ after }: Span): boolean => after <= ticket
+    const found = spans.take(size, accept)
+    if (found !== undefined) return found
+    spans.join(ticket)
+    return spans.take(size, accept)
   }
 
   /** A span of a new segment; where there is no memory, once more after everything enqueued has run. */
   #fresh(spans: Spans, size: number): Span {
     const bytes = this.options.separate === true ? size : segmentBytes(size)
     try {
-      spans.add({ address: this.#ask(bytes), bytes })
+      return this.#cutNew(spans, bytes, size)
     } catch (error) {
       if (!isOutOfMemory(error)) throw error
-      this.order.waitSync(this.order.submitted)
-      const found = this.options.separate === true ? undefined : spans.take(size)
-      if (found !== undefined) return found
-      this.trim()
-      this.#addLast(spans, size)
     }
-    const span = spans.take(size)
-    if (span === undefined) throw new PullbackError('internal', `internal: no span of ${size} bytes in a new segment`)
-    return span
-  }
-
-  /** The last attempt: no more than is needed. */
-  #addLast(spans: Spans, bytes: number): void {
+    this.order.waitSync(this.order.submitted)
+    const found = this.options.separate === true ? undefined : this.#takeJoined(spans, size, this.order.completed)
+    if (found !== undefined) return found
+    this.trim()
     try {
-      spans.add({ address: this.#ask(bytes), bytes })
+      return this.#cutNew(spans, size, size)
     } catch (error) {
-      if (!isOutOfMemory(error)) throw error
-      throw this.#exhausted(bytes, error)
+      throw isOutOfMemory(error) ? this.#exhausted(size, error) : error
     }
   }
 
-  #ask(bytes: number): DevicePointer {
-    return this.driver.allocate(bytes)
+  /** The beginning of a new segment. */
+  #cutNew(spans: Spans, bytes: number, size: number): Span {
+    const segment = { address: this.driver.allocate(bytes), bytes }
+    spans.add(segment)
+    const span = spans.take(size, (candidate) => candidate.segment === segment)
+    if (span === undefined) throw new InternalError(`no span of ${size} bytes in a new segment`)
+    return span
   }
 
   #exhausted(asked: number, cause: unknown): OutOfMemoryError {
@@ -192,7 +198,7 @@ export class Allocator {
     if (!this.#spans.delete(block) || span === undefined) return // the allocator was closed before
     this.#inUse -= span.bytes
     this.#poolOf(span).give(span, this.order.submitted)
-    if (this.options.separate === true) this.trim()
+    if (this.options.separate === true) attempt(() => this.trim()) // what stays is returned later
   }
 
   #poolOf({ segment }: Span): Spans {

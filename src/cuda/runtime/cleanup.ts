@@ -16,6 +16,15 @@ export class Cleanup {
     this.#actions.push(action)
   }
 
+  /** Gives something back now; where that fails, once more at the end. */
+  discard(action: () => void): void {
+    try {
+      action()
+    } catch {
+      this.later(action)
+    }
+  }
+
   /** Runs all actions, the last one first, also those after one that fails; throws the first failure. */
   release(): void {
     const failed: (() => void)[] = []

@@ -9,7 +9,7 @@ import { at, zip } from '../../tensor/shape.ts'
 import { type CompilerProgram, type Nvrtc, nvrtcErrors } from '../ffi/nvrtc.ts'
 import { CudaError } from '../ffi/status.ts'
 import { cudaOptions, cudaPrelude } from '../prelude.ts'
-import { attempt } from './cleanup.ts'
+import type { Cleanup } from './cleanup.ts'
 
 /** What the machine code depends on besides the text. */
 export interface Target {
@@ -35,6 +35,7 @@ export class Cubins {
     private readonly nvrtc: Nvrtc,
     private readonly folder: string,
     private readonly target: Target,
+    private readonly cleanup: Cleanup,
   ) {
     this.#salt = JSON.stringify([cudaPrelude, cudaOptions, target.architecture, target.versions])
   }
@@ -71,7 +72,7 @@ export class Cubins {
         return image
       })
     } finally {
-      for (const program of programs) attempt(() => this.nvrtc.destroyProgram(program))
+      for (const program of programs) this.cleanup.discard(() => this.nvrtc.destroyProgram(program))
     }
   }
 
@@ -84,7 +85,7 @@ export class Cubins {
     } catch (error) {
       const refused = error instanceof CudaError && error.status === nvrtcErrors.COMPILATION
       const log = refused ? firstLines(nvrtc.programLog(program)) : ''
-      attempt(() => nvrtc.destroyProgram(program))
+      this.cleanup.discard(() => nvrtc.destroyProgram(program))
       if (!refused) throw error
       throw new PullbackError('compiler', `[cuda] NVRTC refused the kernel ${name}:\n${log}`, { cause: error })
     }

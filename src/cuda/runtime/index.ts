@@ -78,6 +78,6 @@ function assemble(
     queue,
     memory: new Allocator(driver, queue, owners, { separate }),
     staging: new Staging(driver, native, queue, noted),
-    modules: new Modules(driver, new Cubins(nvrtc, folder, target), noted),
+    modules: new Modules(driver, new Cubins(nvrtc, folder, target, noted), noted),
   }
 }

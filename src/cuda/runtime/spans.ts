@@ -51,20 +51,41 @@ export class Spans {
     return undefined
   }
 
-  /** Makes a span free, joined with free neighbours; it can be used elsewhere after the ticket. */
+  /** Makes a span free, to be used elsewhere after the ticket; it is joined with free neighbours of the same ticket. */
   give(span: Span, ticket: number): void {
-    const before = this.#extract((other) => other.segment === span.segment && other.start + other.bytes === span.start)
-    const behind = this.#extract((other) => other.segment === span.segment && span.start + span.bytes === other.start)
+    const beside = (other: Span): boolean => other.segment === span.segment && other.after === ticket
+    const before = this.#extract((other) => beside(other) && other.start + other.bytes === span.start)
+    const behind = this.#extract((other) => beside(other) && span.start + span.bytes === other.start)
     this.#insert({
       segment: span.segment,
       start: before?.start ?? span.start,
       bytes: (before?.bytes ?? 0) + span.bytes + (behind?.bytes ?? 0),
-      after: Math.max(ticket, before?.after ?? 0, behind?.after ?? 0),
+      after: ticket,
     })
+  }
+
+  /** Joins all free neighbours whose users are done by the ticket. */
+  join(ticket: number): void {
+    const free = this.#free.splice(0).sort((a, b) => compare(addressOf(a), addressOf(b)))
+    let last: Span | undefined
+    for (const span of free) {
+      const joins =
+        last !== undefined &&
+        last.segment === span.segment &&
+        last.start + last.bytes === span.start &&
+        Math.max(last.after, span.after) <= ticket
+      if (last !== undefined && !joins) this.#insert(last)
+      last =
+        last !== undefined && joins
+          ? { ...last, bytes: last.bytes + span.bytes, after: Math.max(last.after, span.after) }
+          : span
+    }
+    if (last !== undefined) this.#insert(last)
   }
 
   /** The segments that are wholly free and whose users are done by the ticket, largest first. */
   idle(ticket: number): readonly Segment[] {
+    this.join(ticket)
     return this.#free
       .filter(({ segment, bytes, after }) => bytes === segment.bytes && after <= ticket)
       .map(({ segment }) => segment)
@@ -85,11 +106,6 @@ export class Spans {
   /** Free bytes. */
   get freeBytes(): number {
     return this.#free.reduce((sum, { bytes }) => sum + bytes, 0)
-  }
-
-  /** The bytes of the largest free span, 0 where there is none. */
-  get largest(): number {
-    return this.#free.at(-1)?.bytes ?? 0
   }
 
   #insert(span: Span): void {
@@ -113,4 +129,8 @@ export class Spans {
     }
     return low
   }
+}
+
+function compare(a: bigint, b: bigint): number {
+  return a < b ? -1 : a > b ? 1 : 0
 }

@@ -21,8 +21,9 @@ const slotBytes = 4 * 2 ** 20
 interface Slot {
   readonly address: HostPointer
   readonly bytes: Uint8Array
-  /** Behind the last copy from or to the slot. */
+  /** Behind the last copy from or to the slot, if there was one. */
   readonly event: Event
+  used: boolean
 }
 
 /** Pinned memory and what goes through it. */
@@ -46,12 +47,12 @@ export class Staging {
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
     for (let start = 0; start < bytes.length; start += slotBytes) {
       const slot = this.#slot(this.#uploads, this.#uploaded % 2)
-      this.queue.guard(() => this.driver.synchronizeEvent(slot.event))
+      if (slot.used) this.queue.guard(() => this.driver.synchronizeEvent(slot.event))
       const piece = bytes.subarray(start, start + slotBytes)
       slot.bytes.set(piece)
       this.#orSettled(() => {
         this.driver.copyToDevice(offset(to, start), slot.address, piece.length, this.queue.copy)
-        this.driver.recordEvent(slot.event, this.queue.copy)
+        this.#record(slot)
         if (start + slotBytes >= bytes.length) this.queue.computeWaits(slot.event)
       })
       this.#uploaded += 1
@@ -91,7 +92,7 @@ export class Staging {
 
   /** Later work on the compute stream waits for the pieces that are being read now. */
   computeWaitsForReads(): void {
-    for (const { event } of this.#reads) this.queue.computeWaits(event)
+    for (const { event, used } of this.#reads) if (used) this.queue.computeWaits(event)
   }
 
   /** Resolves when no read uses pinned memory any more. */
@@ -115,8 +116,13 @@ export class Staging {
   #fetch(slot: Slot, from: DevicePointer, start: number, bytes: number): void {
     this.#orSettled(() => {
       this.driver.copyToHost(slot.address, offset(from, start), bytes, this.queue.copy)
-      this.driver.recordEvent(slot.event, this.queue.copy)
+      this.#record(slot)
     })
+  }
+
+  #record(slot: Slot): void {
+    this.driver.recordEvent(slot.event, this.queue.copy)
+    slot.used = true
   }
 
   /** A copy and the event behind it. Where one of the calls fails, nothing is under way afterwards. */
@@ -138,7 +144,7 @@ export class Staging {
     const { value: slot, cleanup } = allOrNothing((noted) => {
       const address = noted.own(this.driver.allocateHost(slotBytes, 0), (host) => this.driver.freeHost(host))
       const event = noted.own(this.queue.createEvent(), (made) => this.driver.destroyEvent(made))
-      return { address, bytes: new Uint8Array(this.native.view(address, slotBytes)), event }
+      return { address, bytes: new Uint8Array(this.native.view(address, slotBytes)), event, used: false }
     })
     this.cleanup.later(() => cleanup.release())
     return slot

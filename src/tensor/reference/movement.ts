@@ -1,7 +1,8 @@
 // What the primitives mean that make elements from nothing or move them: no arithmetic, only places.
+import { PullbackError } from '../errors.ts'
 import { randomBits } from '../philox.ts'
 import { at, range, sizeOf, stridesOf, zip } from '../shape.ts'
-import { type ReferenceValue, type Rules, get, offsets, pickAt, placeAt } from './value.ts'
+import { type Rules, get, offsets, pickAt, placeAt } from './value.ts'
 
 /** The rules of the makers and movers. */
 export const movementRules: Rules<
@@ -66,7 +67,14 @@ export const movementRules: Rules<
     }
     return [out]
   },
-  allReduce: (inputs: readonly ReferenceValue[]) => [at(inputs, 0).data], // a group of one
+  allReduce: (inputs, { group }) => {
+    if (group > 1)
+      throw new PullbackError(
+        'device',
+        `[allReduce] expected a group of one process, got ${group}. The reference interpreter knows no other processes.`,
+      )
+    return [at(inputs, 0).data]
+  },
 }
 
 function inner(a: readonly number[], b: readonly number[]): number {

@@ -58,8 +58,15 @@ export interface EpochOptions<P extends TensorTree, S extends TensorTree> {
   /** Whether the first step will compile: its time is told apart and not averaged. */
   readonly compiles: boolean
   readonly signal: AbortSignal | undefined
-  /** Told of each step in order; what it throws ends the epoch. The state is the newest one, a step later or two. */
-  readonly onStep: (report: StepReport, newest: TrainState<P, S>) => void | Promise<void>
+  /** Told of each step in order; what it throws ends the epoch. */
+  readonly onStep: (report: StepReport, newest: Newest<P, S>) => void | Promise<void>
+}
+
+/** The newest state while a step is told of: the one after it, or after the next step, which is enqueued by then. */
+export interface Newest<P extends TensorTree, S extends TensorTree> {
+  readonly state: TrainState<P, S>
+  /** Whether the next step changed the weights; undefined if it has not been enqueued. */
+  readonly nextApplied: Tensor | undefined
 }
 
 /** What an epoch, or the part of one that was run, came to. */
@@ -93,7 +100,7 @@ export async function trainEpoch<P extends TensorTree, S extends TensorTree>(
   ]
   let meter: Meter = emptyMeter
   let firstSeconds: number | undefined
-  const settle = async (): Promise<void> => {
+  const settle = async (next?: TrainMetrics): Promise<void> => {
     if (late === undefined) return
     const { metrics, ...which } = late
     late = undefined
@@ -102,7 +109,8 @@ export async function trainEpoch<P extends TensorTree, S extends TensorTree>(
     if (Number.isFinite(read.sums.loss)) sums = addSums(sums, read.sums)
     const first = firstSeconds === undefined ? {} : { firstSeconds }
     firstSeconds = undefined
-    await onStep({ ...which, ...meansOf(read.sums), ...read, rates: ratesOf(meter), ...first }, state)
+    const report = { ...which, ...meansOf(read.sums), ...read, rates: ratesOf(meter), ...first }
+    await onStep(report, { state, nextApplied: next?.finite })
   }
   let asked = performance.now()
   try {
@@ -112,7 +120,7 @@ export async function trainEpoch<P extends TensorTree, S extends TensorTree>(
       const [next, metrics] = options.step(state, inputs, learningRate)
       state = next
       disposeTree(inputs)
-      await settle()
+      await settle(metrics)
       late = { metrics, step, batches }
       const compiled = options.compiles && step === from
       step += 1

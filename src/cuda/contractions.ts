@@ -1,0 +1,148 @@
+// Products and convolutions: which candidates compete for each of them, and the tuner that chooses. What the candidates do
+// is conv/'s, matmul/'s and kernels/'s part; how they are timed is tune/'s.
+import { join } from 'node:path'
+import { cacheFolder } from '../compile/cache-folder.ts'
+import { type ConvEquation, convExtents } from '../compile/index.ts'
+import { logLine } from '../tensor/log.ts'
+import { at } from '../tensor/shape.ts'
+import {
+  type ConvProblem,
+  type CudnnSession,
+  NoPlanError,
+  convCandidates,
+  convFromRecipe,
+  convKey,
+  convProblem,
+  deviceSession,
+  supportedByCudnn,
+} from './conv/index.ts'
+import { groupedCandidate } from './kernels/grouped.ts'
+import { type Contraction, lowerPlainContraction, plainCandidate } from './kernels/index.ts'
+import { matmulProblem, matmulTask, supportedByCublasLt } from './matmul/index.ts'
+import type { Runtime, Session } from './runtime/index.ts'
+import { Tuner, TuningCache, type TuningTask, runtimeBench, tuningIdentity, tuningOptions } from './tune/index.ts'
+import type { Candidate, Lowered } from './work.ts'
+
+/** How contractions are to be computed. */
+export interface ContractionOptions {
+  /** Whether f32 operands may be rounded to TF32 for the Tensor Cores. */
+  readonly precision: 'tf32' | 'ieee'
+  /** Whether the same input must give the same bits in each run. */
+  readonly deterministic: boolean
+  /** Whether programs are run as graphs, and candidates timed as such. */
+  readonly graphs: boolean
+  readonly environment: NodeJS.ProcessEnv
+  /** Told after each problem that is settled. */
+  readonly progress?: (done: number, total: number, key: string) => void
+}
+
+/** The contractions of one device. */
+export interface Contractions {
+  readonly tuner: Tuner
+  /** The works of a product or convolution; each caller releases what it got. */
+  lower(equation: Contraction): Lowered
+}
+
+/** cuDNN's proposals that are timed for one convolution; the first few are the likely ones. */
+const mostProposals = 8
+
+/** Raised when a kernel of ours changes enough that what won against it must be timed again. */
+const revision = '1'
+
+/** The contractions on a runtime's context. */
+export function openContractions(runtime: Runtime, options: ContractionOptions): Contractions {
+  const { session } = runtime
+  const bench = runtimeBench(runtime, options.graphs)
+  const note = (sentence: string): void => logLine('warn', () => `pullback: ${sentence}`)
+  const asked = tuningOptions(options.environment)
+  const cache = asked.mode === 'time' ? openCache(session, options.environment, note) : undefined
+  const { progress } = options
+  const tuner = new Tuner({ ...asked, bench, cache, note, ...(progress === undefined ? {} : { progress }) })
+  return {
+    tuner,
+    lower: (equation) => {
+      const task = taskOf(equation, session, options)
+      return task === undefined ? lowerPlainContraction(equation) : tuner.choose(task)
+    },
+  }
+}
+
+function openCache(session: Session, environment: NodeJS.ProcessEnv, note: (sentence: string) => void): TuningCache {
+  return new TuningCache(join(cacheFolder(environment), 'tuning'), tuningIdentity(session, revision), note)
+}
+
+/** The question to the tuner; undefined where only plain kernels of our own take the dtype or the extents. */
+function taskOf(equation: Contraction, session: Session, options: ContractionOptions): TuningTask | undefined {
+  const plain = (): Candidate => plainCandidate(equation)
+  if (equation.primitive !== 'dot')
+    return supportedByCudnn(equation)
+      ? convTask(equation, deviceSession(session.cudnn, session.dnn), options, plain)
+      : undefined
+  const { dtype } = at(equation.outputs, 0).type
+  if (dtype === 'i32' || dtype === 'u8' || dtype === 'bool') return undefined
+  const problem = matmulProblem(equation, options.precision)
+  return supportedByCublasLt(problem) ? matmulTask(session, problem, plain) : undefined
+}
+
+/** A convolution: our grouped kernels, cuDNN's first proposals, and plain kernels where there is nothing else. */
+function convTask(
+  equation: ConvEquation,
+  session: CudnnSession,
+  { precision, deterministic }: ContractionOptions,
+  plain: () => Candidate,
+): TuningTask {
+  const problem = convProblem(equation, precision)
+  const own = (): readonly Candidate[] => {
+    const grouped = groupedCandidate(equation)
+    return grouped === undefined ? [] : [grouped]
+  }
+  return {
+    key: convKey(problem),
+    inputs: equation.inputs.map(({ type }) => type),
+    outputs: equation.outputs.map(({ type }) => type),
+    depth: depthOf(equation),
+    precision: problem.precision,
+    candidates: function* () {
+      yield* own()
+      let found = own().length
+      for (const candidate of proposed(session, problem, deterministic)) {
+        found += 1
+        yield candidate
+      }
+      if (found === 0) yield plain()
+    },
+    restore: (id, recipe) =>
+      recipe === undefined
+        ? [...own(), plain()].find((candidate) => candidate.id === id)
+        : convFromRecipe(session, problem, recipe, { deterministic }),
+    reference: plain,
+  }
+}
+
+/** cuDNN's first proposals; none where it has no plan for the problem. */
+function* proposed(session: CudnnSession, problem: ConvProblem, deterministic: boolean): Generator<Candidate> {
+  let left = mostProposals
+  try {
+    for (const candidate of convCandidates(session, problem, { deterministic })) {
+      yield candidate
+      if (--left === 0) return
+    }
+  } catch (error) {
+    if (!(error instanceof NoPlanError)) throw error
+  }
+}
+
+/** How many products are summed into one element of the result. */
+function depthOf(equation: ConvEquation): number {
+  const { batch, channels, outChannels, outHeight, outWidth, kernelHeight, kernelWidth, groups } = convExtents(equation)
+  switch (equation.primitive) {
+    case 'conv2d':
+      return (kernelHeight * kernelWidth * channels) / groups
+    case 'conv2dInputGrad':
+      return (kernelHeight * kernelWidth * outChannels) / groups
+    case 'conv2dFilterGrad':
+      return batch * outHeight * outWidth
+    default:
+      return equation satisfies never
+  }
+}

@@ -1,0 +1,20 @@
+// Convolutions through cuDNN: what the rest of the CUDA device uses of this folder.
+export {
+  type ConvOptions,
+  NoPlanError,
+  convCandidates,
+  convFromRecipe,
+  convKey,
+  defaultWorkspaceBytes,
+} from './candidates.ts'
+export type { Fusion } from './graph.ts'
+export {
+  type ConvEquation,
+  type ConvPrecision,
+  type ConvProblem,
+  convProblem,
+  isConvolution,
+  showProblem,
+  supportedByCudnn,
+} from './problem.ts'
+export { type CudnnSession, deviceSession, propertiesSession } from './session.ts'

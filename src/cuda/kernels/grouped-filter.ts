@@ -1,0 +1,144 @@
+// CUDA C of the grouped 3x3 convolution's filter gradient: a block walks down its strips and keeps the sums of all nine taps
+// of 64 channels in registers; each block's sums are a partial, and a second kernel adds the partials in their order.
+//
+// Matrices are 16 target channels by 16 pixels (two octets of the cotangent, transposed as they are read) and that by 8 source
+// channels. Groups smaller than 16 channels leave sums that mix groups: they are not stored.
+
+const walk = `
+/* One row of the source against three rows of the cotangent, or fewer: \`a\` holds the cotangent's fragments. */
+template <class T> PB_INLINE void pb_outer(float (&sums)[3][2][4], const uint32_t (&a)[4], const uint32_t (&b)[3][4]) {
+  PB_UNROLL
+  for (int u = 0; u < 3; ++u)
+    PB_UNROLL
+    for (int t = 0; t < 2; ++t) pb_matrix<T>::k16(sums[u][t], a[0], a[1], a[2], a[3], b[u][t], b[u][2 + t]);
+}
+template <class T, int CG, int STRIDE, int P, int STAGES>
+PB_INLINE void pb_grouped_filter(const void *x, const void *cotangent, void *partials, const int64_t *numbers) {
+  constexpr bool HALVE = STRIDE == 2;
+  constexpr int ROLES = CG == 32 ? 8 : 4, THREADS = 32 * ROLES * P, BEHIND = STRIDE == 1 ? 2 : 1;
+  constexpr int PIECES = (2 * P * (7 * STRIDE + 3) * 8 + THREADS - 1) / THREADS;
+  const pb_extents e = pb_extents_of(numbers);
+  const pb_strip strip = pb_strip_of(e);
+  const int stage_bytes = STRIDE * e.pitch + 2 * P * 1024, stages = strip.rows + BEHIND, lane = (int)pb_lane();
+  const int role = (int)(pb_thread() >> 5) % ROLES, pair = (int)(pb_thread() >> 5) / ROLES;
+  /* The 16 target and 16 source channels of the warp, in the block's 64. */
+  const int target = CG == 32 ? role / 2 * 16 : role * 16, source = CG == 32 ? role / 4 * 32 + role % 2 * 16 : role * 16;
+  const pb_shared_address ring = pb_dynamic_address();
+
+  pb_stream<PIECES, STRIDE, STRIDE, 1, HALVE> ahead_x;
+  pb_stream<1, 1, 1, 0, false> ahead_y;
+  pb_stream_open(ahead_x, e, strip, THREADS, e.span, e.source_height, e.source_width);
+  pb_stream_open(ahead_y, e, strip, THREADS, 8 * e.octets, e.target_height, e.target_width);
+  int ahead = strip.group, ahead_stage = 0;
+  const auto ask = [&](int slot) {
+    if (ahead < e.groups) {
+      const pb_shared_address stage = ring + slot * stage_bytes;
+      const int images = e.images - ahead * e.tile_images;
+      if (ahead_stage == 0) {
+        pb_stream_begin(ahead_x, e, strip, x, ahead, e.source_height, e.source_width);
+        pb_stream_begin(ahead_y, e, strip, cotangent, ahead, e.target_height, e.target_width);
+      }
+      pb_stream_copy(ahead_x, e, strip, stage, ahead_stage, images, e.source_height, e.source_width);
+      pb_stream_copy(ahead_y, e, strip, stage + STRIDE * e.pitch, ahead_stage, images, strip.row + strip.rows, e.target_width);
+      if (++ahead_stage == stages) {
+        ahead_stage = 0;
+        ahead += e.lanes;
+      }
+    }
+    pb_async_commit();
+  };
+  PB_ONE_BY_ONE
+  for (int i = 0; i < STAGES - 1; ++i) ask(i);
+
+  /* Matrix m has octet m / 2 and half m % 2 of 16 channels. */
+  const int m = lane >> 3, octet = 2 * pair + m / 2;
+  int places[3];
+  PB_UNROLL
+  for (int u = 0; u < 3; ++u) {
+    const int column = (octet % e.octets * 8 + (lane & 7)) * STRIDE + u;
+    places[u] = pb_chunk_place(octet / e.octets * e.span + pb_column_place<HALVE>(column, e.octets), source / 8 + (m & 1));
+  }
+  const int other = STRIDE * e.pitch + pb_chunk_place(8 * octet + (lane & 7), target / 8 + (m & 1));
+  int slot = 0;
+  float sums[3][3][2][4];
+  PB_UNROLL
+  for (int i = 0; i < 72; ++i) sums[i / 24][i / 8 % 3][i / 4 % 2][i % 4] = 0.0f;
+  for (int group = strip.group; group < e.groups; group += e.lanes) {
+    uint32_t a[3][4] = {{0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}};
+    PB_ONE_BY_ONE
+    for (int j = 0; j < stages; ++j) {
+      pb_async_wait<STAGES - 2>();
+      pb_barrier();
+      ask((slot + STAGES - 1) & (STAGES - 1));
+      const pb_shared_address stage = ring + slot * stage_bytes;
+      PB_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        a[2][i] = a[1][i];
+        a[1][i] = a[0][i];
+      }
+      pb_ldmatrix_x4_trans(stage + other, a[0]);
+      uint32_t b[3][4];
+      PB_UNROLL
+      for (int u = 0; u < 3; ++u) pb_ldmatrix_x4_trans(stage + places[u], b[u]);
+      pb_outer<T>(sums[0], a[0], b);
+      if constexpr (HALVE) {
+        pb_outer<T>(sums[2], a[1], b);
+        PB_UNROLL
+        for (int u = 0; u < 3; ++u) pb_ldmatrix_x4_trans(stage + e.pitch + places[u], b[u]);
+        pb_outer<T>(sums[1], a[0], b);
+      } else {
+        pb_outer<T>(sums[1], a[1], b);
+        pb_outer<T>(sums[2], a[2], b);
+      }
+      slot = (slot + 1) & (STAGES - 1);
+    }
+  }
+
+  /* The pairs of octets are added in their order. */
+  if constexpr (P == 2) {
+    float *const shared = (float *)pb_dynamic_shared() + role * 32 + lane;
+    pb_barrier();
+    if (pair == 1) {
+      PB_UNROLL
+      for (int i = 0; i < 72; ++i) shared[i * (32 * ROLES)] = sums[i / 24][i / 8 % 3][i / 4 % 2][i % 4];
+    }
+    pb_barrier();
+    if (pair == 1) return;
+    PB_UNROLL
+    for (int i = 0; i < 72; ++i) sums[i / 24][i / 8 % 3][i / 4 % 2][i % 4] += shared[i * (32 * ROLES)];
+  }
+  float *const mine = (float *)partials + (int64_t)(pb_block() / ((e.channels + 63) / 64)) * e.channels * 9 * CG;
+  PB_UNROLL
+  for (int i = 0; i < 36; ++i) {
+    const int v = i / 12, u = i / 4 % 3, t = i / 2 % 2, low = i % 2;
+    const int to = strip.channel + target + lane / 4 + 8 * low, of = strip.channel + source + 8 * t + 2 * (lane & 3);
+    if (to < e.channels && to / CG == of / CG) {
+      const uint32_t w[2] = {pb_bits_of_float(sums[v][u][t][2 * low]), pb_bits_of_float(sums[v][u][t][2 * low + 1])};
+      pb_write_8(mine + ((int64_t)to * 9 + 3 * v + u) * CG + of % CG, w);
+    }
+  }
+}
+`
+
+/** 32 elements a block: eight threads sum every eighth partial of one, and the first adds the eight. */
+const combine = `
+template <class T> PB_INLINE void pb_grouped_combine(const void *partials, void *result, const int64_t *n) {
+  PB_SHARED float shared[256];
+  const int64_t elements = n[0], element = (int64_t)pb_block() * 32 + (pb_thread() & 31);
+  const int splits = (int)n[1], part = (int)(pb_thread() >> 5);
+  float sum = 0.0f;
+  if (element < elements)
+    for (int split = part; split < splits; split += 8) sum += ((const float *)partials)[split * elements + element];
+  shared[pb_thread()] = sum;
+  pb_barrier();
+  if (part != 0 || element >= elements) return;
+  for (int i = 1; i < 8; ++i) sum += shared[pb_thread() + 32 * i];
+  pb_put<T>((typename T::bits *)result + element, sum);
+}
+`
+
+/** Goes behind the stream's text; more than once is as good as once. */
+export const filterText: string = `#ifndef PB_GROUPED_FILTER
+#define PB_GROUPED_FILTER
+${walk}${combine}#endif
+`

@@ -1,0 +1,242 @@
+// CUDA C of the grouped 3x3 convolution and its input gradient: a block walks down a strip of 64 channels, and every source
+// row, read once from shared memory, adds its share to the three target rows it reaches, whose sums are in registers.
+//
+// A warp computes 16 channels of two octets of pixels. Matrices are 16 pixels by 16 channels of the source and that by 8
+// target channels of the filter, which stays in registers. Up to 8 channels in a group, the eight source channels of two
+// neighbouring columns make one matrix of depth 16: no part of it is zero for 8 channels, half of it for 4.
+
+/** The filter's fragments: pairs of neighbouring source channels of each tap, zero where the groups differ. */
+const filters = `
+template <int CG, bool BACK>
+PB_INLINE uint32_t pb_filter_pair(const uint16_t *filter, int to, int from, int tap, int channels) {
+  if (to >= channels || to / CG != from / CG) return 0;
+  if constexpr (BACK) {
+    const uint16_t *const low = filter + ((int64_t)from * 9 + tap) * CG + to % CG;
+    return (uint32_t)low[9 * CG] << 16 | low[0];
+  } else {
+    uint32_t pair;
+    pb_read_4(filter + ((int64_t)to * 9 + tap) * CG + from % CG, &pair);
+    return pair;
+  }
+}
+/* Of the 16 target channels from \`first\`. A gradient of stride 1 is a convolution with the filter turned round. */
+template <int CG, bool BACK, bool TURN, int HALVES>
+PB_INLINE void pb_filter_load(const uint16_t *filter, int first, int channels, uint32_t (&w)[2][3][3][HALVES]) {
+  const int g = pb_lane() / 4, q = pb_lane() % 4;
+  PB_UNROLL
+  for (int t = 0; t < 2; ++t) {
+    const int source = CG < 16 ? first + 8 * t : first / CG * CG;
+    PB_UNROLL
+    for (int v = 0; v < 3; ++v)
+      PB_UNROLL
+      for (int u = 0; u < 3; ++u)
+        PB_UNROLL
+        for (int h = 0; h < HALVES; ++h)
+          w[t][v][u][h] = pb_filter_pair<CG, BACK>(filter, first + 8 * t + g, source + 8 * h + 2 * q,
+            TURN ? 8 - 3 * v - u : 3 * v + u, channels);
+  }
+}
+`
+
+/**
+ * The source's fragments. Of groups of 16 and 32 channels, f[u] is column u, four words for each 16 channels. Of narrower
+ * groups, f[t] is the eight channels of half `t` of the 16 target channels, columns 0 and 1, and f[2] is column 2, both
+ * halves: two matrices each, in the order in which products take them.
+ */
+const products = `
+template <int HALVES> PB_INLINE int pb_fragment_place(const pb_extents &e, int octets, int u, int lane, int quarter, int scale, bool split) {
+  const int m = lane >> 3, octet = octets + (m & 1), shift = HALVES == 1 && u < 2 ? m / 2 : u;
+  const int chunk = HALVES == 4 ? quarter / 2 * 4 + m / 2 : quarter * 2 + (HALVES == 1 && u < 2 ? u : m / 2);
+  const int column = (octet % e.octets * 8 + (lane & 7)) * scale + shift;
+  return pb_chunk_place(octet / e.octets * e.span + (split ? pb_column_place<true>(column, e.octets) : column), chunk);
+}
+/* The second 16 channels lie two chunks on. */
+template <int SHIFTS, int WORDS>
+PB_INLINE void pb_load_fragments(uint32_t (&f)[SHIFTS][WORDS], pb_shared_address row, const int (&places)[SHIFTS]) {
+  PB_UNROLL
+  for (int u = 0; u < SHIFTS; ++u)
+    PB_UNROLL
+    for (int k = 0; k < WORDS; k += 4) pb_ldmatrix_x4(row + (places[u] ^ 8 * k), f[u] + k);
+}
+/* Adds the products with column u. */
+template <class T, int HALVES, int SHIFTS, int WORDS>
+PB_INLINE void pb_tap(float *sum, int t, const uint32_t (&f)[SHIFTS][WORDS], int u, const uint32_t *w) {
+  if constexpr (HALVES == 1) {
+    const uint32_t *const a = u == 2 ? f[u] + 2 * t : f[t] + 2 * u;
+    pb_matrix<T>::k8(sum, a[0], a[1], w[0]);
+  } else {
+    PB_UNROLL
+    for (int h = 0; h < HALVES; h += 2) {
+      const uint32_t *const a = f[u] + 2 * h;
+      pb_matrix<T>::k16(sum, a[0], a[1], a[2], a[3], w[h], w[h + 1]);
+    }
+  }
+}
+/* Those with the columns 0 and 1. */
+template <class T, int HALVES, int SHIFTS, int WORDS>
+PB_INLINE void pb_two_taps(float *sum, int t, const uint32_t (&f)[SHIFTS][WORDS], const uint32_t *w, const uint32_t *x) {
+  if constexpr (HALVES == 1) pb_matrix<T>::k16(sum, f[t][0], f[t][1], f[t][2], f[t][3], w[0], x[0]);
+  else {
+    pb_tap<T, HALVES>(sum, t, f, 0, w);
+    pb_tap<T, HALVES>(sum, t, f, 1, x);
+  }
+}
+/* Those with a whole row of the filter. */
+template <class T, int HALVES, int WORDS>
+PB_INLINE void pb_row_of_taps(float (&sum)[2][4], const uint32_t (&f)[3][WORDS], const uint32_t (&w)[2][3][3][HALVES], int v) {
+  PB_UNROLL
+  for (int t = 0; t < 2; ++t) pb_two_taps<T, HALVES>(sum[t], t, f, w[t][v][0], w[t][v][1]);
+  PB_UNROLL
+  for (int t = 0; t < 2; ++t) pb_tap<T, HALVES>(sum[t], t, f, 2, w[t][v][2]);
+}
+/* 16 channels of two octets of pixels, 16 bytes a lane: lane q of four has octet q / 2 and 8 channels. */
+template <class T> PB_INLINE void pb_store_octets(uint16_t *at, bool inside, const float (&sum)[2][4]) {
+  uint32_t w[4] = {pb_matrix<T>::pack(sum[0][0], sum[0][1]), pb_matrix<T>::pack(sum[1][0], sum[1][1]),
+    pb_matrix<T>::pack(sum[0][2], sum[0][3]), pb_matrix<T>::pack(sum[1][2], sum[1][3])};
+  pb_quad_transpose(w);
+  if (inside) pb_write_16(at, w);
+}
+PB_INLINE void pb_clear(float (&sum)[2][4]) {
+  PB_UNROLL
+  for (int i = 0; i < 8; ++i) sum[i / 4][i % 4] = 0.0f;
+}
+PB_INLINE void pb_move(float (&to)[2][4], const float (&from)[2][4]) {
+  PB_UNROLL
+  for (int i = 0; i < 8; ++i) to[i / 4][i % 4] = from[i / 4][i % 4];
+}
+`
+
+/** What one stage adds: the sums of unfinished rows are in `sums`, finished ones are stored. `j` counts stages. */
+const steps = `
+/* Where the lane's part of the next target row goes, and whether its first and its second column are inside. */
+struct pb_target { uint16_t *at; bool first, second; int row_elements, channels; };
+template <class T> PB_INLINE void pb_finish(pb_target &to, const float (&sum)[2][4]) {
+  pb_store_octets<T>(to.at, to.first, sum);
+  to.at += to.row_elements;
+}
+template <class T, int HALVES, int WORDS> struct pb_step {
+  typedef const uint32_t (&filter)[2][3][3][HALVES];
+  /* Stride 1: the row is the last of one target row, the middle of the next, the first of the one after. */
+  PB_INLINE void dense(float (&sums)[2][2][4], filter w, const uint32_t (&f)[3][WORDS], int j, pb_target &to) {
+    pb_row_of_taps<T, HALVES>(sums[0], f, w, 2);
+    pb_row_of_taps<T, HALVES>(sums[1], f, w, 1);
+    if (j >= 2) pb_finish<T>(to, sums[0]);
+    pb_move(sums[0], sums[1]);
+    pb_clear(sums[1]);
+    pb_row_of_taps<T, HALVES>(sums[1], f, w, 0);
+  }
+  /* Stride 2: the first of a stage's two rows is the last of one target row and the first of the next. */
+  PB_INLINE void halving(float (&sums)[2][2][4], filter w, const uint32_t (&f)[3][WORDS], int j, pb_target &to) {
+    pb_row_of_taps<T, HALVES>(sums[0], f, w, 2);
+    if (j >= 1) pb_finish<T>(to, sums[0]);
+    pb_clear(sums[0]);
+    pb_row_of_taps<T, HALVES>(sums[0], f, w, 0);
+  }
+  /* Its gradient: a cotangent row reaches the target row above its own, that, and the one below, which waits for the next. */
+  PB_INLINE void doubling(float (&sums)[2][2][4], filter w, const uint32_t (&f)[2][WORDS], int j, int rows, int below, pb_target &to) {
+    PB_UNROLL
+    for (int t = 0; t < 2; ++t) {
+      pb_tap<T, HALVES>(sums[0][t], t, f, 0, w[t][0][1]);
+      pb_two_taps<T, HALVES>(sums[1][t], t, f, w[t][0][2], w[t][0][0]);
+    }
+    if (j >= 1) both(to, below > -1, sums);
+    pb_clear(sums[0]);
+    pb_clear(sums[1]);
+    PB_UNROLL
+    for (int t = 0; t < 2; ++t) {
+      pb_tap<T, HALVES>(sums[0][t], t, f, 0, w[t][1][1]);
+      pb_two_taps<T, HALVES>(sums[1][t], t, f, w[t][1][2], w[t][1][0]);
+    }
+    if (j < rows) both(to, below > 0, sums);
+    pb_clear(sums[0]);
+    pb_clear(sums[1]);
+    PB_UNROLL
+    for (int t = 0; t < 2; ++t) {
+      pb_tap<T, HALVES>(sums[0][t], t, f, 0, w[t][2][1]);
+      pb_two_taps<T, HALVES>(sums[1][t], t, f, w[t][2][2], w[t][2][0]);
+    }
+  }
+  /* The even and the odd columns of a row. */
+  PB_INLINE void both(pb_target &to, bool inside, const float (&sums)[2][2][4]) {
+    pb_store_octets<T>(to.at, to.first && inside, sums[0]);
+    pb_store_octets<T>(to.at + to.channels, to.second && inside, sums[1]);
+    to.at += to.row_elements;
+  }
+};
+`
+
+/** The kernel's body; `P` pairs of octets times four warps of 16 channels each are a block. */
+const walk = `
+template <class T, int CG, int STRIDE, bool BACK, int P, int STAGES>
+PB_INLINE void pb_grouped_rows(const void *from, const void *weights, void *into, const int64_t *numbers) {
+  constexpr bool HALVE = STRIDE == 2 && !BACK, DOUBLE = STRIDE == 2 && BACK;
+  constexpr int SHIFTS = DOUBLE ? 2 : 3, ROWS = HALVE ? 2 : 1, LEFT = DOUBLE ? 0 : 1, SCALE = HALVE ? 2 : 1;
+  constexpr int BEHIND = STRIDE == 1 ? 2 : 1, HALVES = CG < 16 ? 1 : CG / 8, WORDS = CG == 32 ? 8 : 4, THREADS = 128 * P;
+  constexpr int PIECES = (2 * P * (8 * SCALE + SHIFTS - SCALE) * 8 + THREADS - 1) / THREADS;
+  const pb_extents e = pb_extents_of(numbers);
+  const pb_strip strip = pb_strip_of(e);
+  const int quarter = (int)(pb_thread() >> 5) & 3, pair = (int)(pb_thread() >> 7), lane = (int)pb_lane();
+  const pb_shared_address ring = pb_dynamic_address();
+
+  pb_stream<PIECES, ROWS, SCALE, LEFT, HALVE> stream;
+  pb_stream_open(stream, e, strip, THREADS, e.span, e.source_height, e.source_width);
+  int ahead = strip.group, ahead_stage = 0;
+  const auto ask = [&](int slot) {
+    if (ahead < e.groups) {
+      if (ahead_stage == 0) pb_stream_begin(stream, e, strip, from, ahead, e.source_height, e.source_width);
+      pb_stream_copy(stream, e, strip, ring + slot * ROWS * e.pitch, ahead_stage, e.images - ahead * e.tile_images,
+        e.source_height, e.source_width);
+      if (++ahead_stage == strip.rows + BEHIND) {
+        ahead_stage = 0;
+        ahead += e.lanes;
+      }
+    }
+    pb_async_commit();
+  };
+  PB_ONE_BY_ONE
+  for (int i = 0; i < STAGES - 1; ++i) ask(i);
+
+  uint32_t w[2][3][3][HALVES];
+  pb_filter_load<CG, BACK, BACK && STRIDE == 1>((const uint16_t *)weights, strip.channel + quarter * 16, e.channels, w);
+  int places[SHIFTS];
+  PB_UNROLL
+  for (int u = 0; u < SHIFTS; ++u) places[u] = pb_fragment_place<HALVES>(e, 2 * pair, u, lane, quarter, SCALE, HALVE);
+  /* Where its results go: those of an octet's pixel, 8 channels. */
+  const int octet = 2 * pair + (lane & 3) / 2, image = octet / e.octets, channel = strip.channel + quarter * 16 + (lane & 1) * 8;
+  const int column = (strip.column + octet % e.octets * 8 + (lane >> 2)) * (DOUBLE ? 2 : 1);
+  const bool first = channel < e.channels && column < e.target_width, second = channel < e.channels && column + 1 < e.target_width;
+
+  int slot = 0;
+  for (int group = strip.group; group < e.groups; group += e.lanes) {
+    const int64_t row = ((int64_t)group * e.tile_images + image) * e.target_height + strip.row * (DOUBLE ? 2 : 1);
+    const bool inside = group * e.tile_images + image < e.images;
+    pb_target to = {(uint16_t *)into + (row * e.target_width + column) * e.channels + channel, inside && first, inside && second,
+      e.target_width * e.channels, e.channels};
+    float sums[2][2][4];
+    pb_clear(sums[0]);
+    pb_clear(sums[1]);
+    PB_ONE_BY_ONE
+    for (int j = 0; j < strip.rows + BEHIND; ++j) {
+      pb_async_wait<STAGES - 2>();
+      pb_barrier();
+      ask((slot + STAGES - 1) & (STAGES - 1));
+      uint32_t f[SHIFTS][WORDS];
+      pb_load_fragments(f, ring + slot * ROWS * e.pitch, places);
+      if constexpr (HALVE) {
+        pb_step<T, HALVES, WORDS>::halving(sums, w, f, j, to);
+        pb_load_fragments(f, ring + (slot * ROWS + 1) * e.pitch, places);
+        pb_row_of_taps<T, HALVES>(sums[0], f, w, 1);
+      } else if constexpr (DOUBLE) pb_step<T, HALVES, WORDS>::doubling(sums, w, f, j, strip.rows,
+        e.target_height - 2 * (strip.row + j), to);
+      else pb_step<T, HALVES, WORDS>::dense(sums, w, f, j, to);
+      slot = (slot + 1) & (STAGES - 1);
+    }
+  }
+}
+`
+
+/** Goes behind the stream's text; more than once is as good as once. */
+export const rowsText: string = `#ifndef PB_GROUPED_ROWS
+#define PB_GROUPED_ROWS
+${[filters, products, steps, walk].join('')}#endif
+`
