@@ -5,12 +5,13 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { lowerOwn } from '../../src/cuda/kernels/index.ts'
 import { type DType, dtypes, isHalf } from '../../src/tensor/dtype.ts'
+import { roundTo } from '../../src/tensor/half.ts'
 import type { ConvParams, Pair, Padding, PoolParams } from '../../src/tensor/primitives.ts'
 import type { ReferenceValue } from '../../src/tensor/reference/value.ts'
 import { at, sizeOf } from '../../src/tensor/shape.ts'
 import { runs } from '../runs.ts'
 import { run, value } from '../unit/reference-run.ts'
-import { type OwnCase, exactValues, expectAgreement, ownCase } from './kernels-own.ts'
+import { type OwnCase, exactValues, expectAgreement, launchesOf, ownCase } from './kernels-own.ts'
 
 const floats = ['f32', 'f16', 'bf16', 'f64'] as const
 
@@ -107,6 +108,23 @@ describe('pooling', { timeout: 120_000 }, () => {
         ownCase('maxPool2d', [one], single),
       ]
     })
+    expectAgreement(cases)
+  })
+
+  it('64-bit indices', () => {
+    const params: PoolParams = {
+      window: [3, 3],
+      stride: [2 ** 31, 2],
+      padding: [
+        [1, 1],
+        [1, 0],
+      ],
+    }
+    const x = exactValues('f16', [2, 5, 6, 8], 4, true)
+    const cotangent = exactValues('f16', at(run('maxPool2d', [x], params), 0).type.shape, 5)
+    const cases = [ownCase('maxPool2d', [x], params), ownCase('maxPool2dGrad', [x, cotangent], params)]
+    for (const { equation } of cases)
+      for (const { source } of launchesOf(lowerOwn(equation))) expect(source.text).toContain('int64_t thread')
     expectAgreement(cases)
   })
 
@@ -284,7 +302,7 @@ describe('products', { timeout: 120_000 }, () => {
   it('deep ones are shared by blocks, and f32 sums stay within their bound', () => {
     const cases = (['f32', 'f16', 'f64'] as const).flatMap((dtype) =>
       [3000, 4097].map((k) => {
-        const round = (i: number): number => roundedSine(dtype, i)
+        const round = (i: number): number => roundTo(dtype, Math.sin(i * 12.9898))
         const a = value(
           dtype,
           [5, k],
@@ -309,12 +327,6 @@ describe('products', { timeout: 120_000 }, () => {
     expectAgreement(cases)
   })
 })
-
-function roundedSine(dtype: DType, i: number): number {
-  return (
-    at(exactValues(dtype, [1], 0).data, 0) * 0 + at(value(dtype, [1], [Math.fround(Math.sin(i * 12.9898))]).data, 0)
-  )
-}
 
 describe('convolutions', { timeout: 120_000 }, () => {
   const geometry = fc
@@ -384,6 +396,45 @@ describe('convolutions', { timeout: 120_000 }, () => {
         (['f16', 'f32'] as const).map((dtype) => convolution(primitive, dtype, x, w, params, i)),
       )
       expectAgreement(cases, [0, 5])
+    },
+  )
+
+  it.each(['conv2d', 'conv2dInputGrad', 'conv2dFilterGrad'] as const)(
+    '%s by 64-bit indices, and shared by blocks',
+    (primitive) => {
+      const padding: Padding = [
+        [1, 1],
+        [0, 1],
+      ]
+      const far: ConvParams = { stride: [2 ** 31, 2], padding, dilation: [1, 1], groups: 2 }
+      const apart: ConvParams = {
+        stride: [1, 1],
+        padding: [
+          [2 ** 30, 0],
+          [0, 0],
+        ],
+        dilation: [2 ** 30, 1],
+        groups: 1,
+      }
+      const near: ConvParams = { stride: [1, 1], padding, dilation: [1, 1], groups: 1 }
+      const deep = convolution(
+        primitive,
+        'f16',
+        primitive === 'conv2dFilterGrad' ? [2, 20, 21, 4] : [1, 6, 6, 64],
+        [64, 3, 3, primitive === 'conv2dFilterGrad' ? 4 : 64],
+        near,
+        3,
+      )
+      const cases = (['f32', 'bf16'] as const).flatMap((dtype) => [
+        convolution(primitive, dtype, [2, 5, 9, 8], [6, 3, 3, 4], far, 1),
+        // the other taps look at padding only, which multiplies what the cotangent has
+        convolution(primitive, dtype, [1, 1, 9, 8], [6, 2, 3, 8], apart, 2),
+      ])
+      for (const { equation } of cases)
+        for (const { source } of launchesOf(lowerOwn(equation)))
+          if (source.name.includes('conv')) expect(source.text).toContain('int64_t first')
+      expect(launchesOf(lowerOwn(deep.equation)).length).toBe(2)
+      expectAgreement([...cases, deep], [0, 3])
     },
   )
 

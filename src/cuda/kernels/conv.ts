@@ -47,7 +47,7 @@ function forward(conv: ConvExtents): Product {
   const { batch, outHeight, outWidth, outChannels, kernelHeight, kernelWidth, dilation, groups } = conv
   const { dtype, index, group, outGroup, numbers } = shared(conv)
   const [rows, depth] = [batch * outHeight * outWidth, kernelHeight * kernelWidth * group]
-  const tile = tileOf(rows, outGroup)
+  const tile = tileOf(dtype, rows, outGroup)
   return {
     ...{ name: 'conv2d', dtype, index, tile, outers: groups, rows, columns: outGroup, depth },
     left: imageSide(index, 'group', 'kernelWidth', 'dilationY', 'dilationX', ['height', 'width', 'channels'], group),
@@ -143,7 +143,7 @@ function inputGrad(conv: ConvExtents): Product {
   const [phasesY, phasesX] = [Math.min(stride[0], height), Math.min(stride[1], width)]
   const rows = batch * ceilDiv(height, stride[0]) * ceilDiv(width, stride[1])
   const depth = ceilDiv(kernelHeight, everyY) * ceilDiv(kernelWidth, everyX) * outGroup
-  const tile = tileOf(rows, group)
+  const tile = tileOf(dtype, rows, group)
   return {
     ...{ name: 'conv2dInputGrad', dtype, index, tile, outers: groups * phasesY * phasesX, rows, columns: group, depth },
     left: imageSide(index, 'outGroup', 'tapsX', 'stepY', 'stepX', ['outHeight', 'outWidth', 'outChannels'], outGroup),
@@ -216,7 +216,7 @@ function filterGrad(conv: ConvExtents): Product {
   const { batch, outHeight, outWidth, outChannels, kernelHeight, kernelWidth, dilation, groups } = conv
   const { dtype, index, group, outGroup, numbers } = shared(conv)
   const [columns, depth] = [kernelHeight * kernelWidth * group, batch * outHeight * outWidth]
-  const tile = tileOf(outGroup, columns)
+  const tile = tileOf(dtype, outGroup, columns)
   return {
     ...{ name: 'conv2dFilterGrad', dtype, index, tile, outers: groups, rows: outGroup, columns, depth },
     left: {

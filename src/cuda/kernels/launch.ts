@@ -71,8 +71,9 @@ export function launchOf({ name, index, blocks, pointers, numbers, body }: Own):
   if (blocks >= 2 ** 31) throw new InternalError(`${name} in ${blocks} blocks`)
   const names = Object.keys(numbers)
   const declarations = names.map((number, i) => `  const ${index} ${number} = (${index})a.n[${i}];\n`).join('')
+  const lines = body.trim().replaceAll(/\n\s*(?=\n)/g, '')
   const print = (symbol: string): string =>
-    `PB_KERNEL(${symbol}, ${pointers.length}, ${names.length}) {\n${declarations}  ${body.trim()}\n}\n`
+    `PB_KERNEL(${symbol}, ${pointers.length}, ${names.length}) {\n${declarations}  ${lines}\n}\n`
   return {
     kind: 'kernel',
     source: nameOf(`pb_${name}`, print),
