@@ -16,7 +16,9 @@ const blasVersion = libraries && bindCublasLt(libraries.cublasLt).version()
 /** Only the version that was recorded is held to it; of another one, the difference is worth reading. */
 const note = (name: string, found: number | undefined, wanted: number) => {
   if (found !== undefined && found !== wanted)
-    process.stderr.write(`skipped: ${name} ${found} is here, and ${wanted} was recorded (test/cuda/sequences/record.ts)\n`)
+    process.stderr.write(
+      `skipped: ${name} ${found} is here, and ${wanted} was recorded (test/cuda/sequences/record.ts)\n`,
+    )
 }
 note('cuDNN', version, golden.version)
 note('cuBLASLt', blasVersion, goldenBlas.version)

@@ -1,8 +1,8 @@
 // The simulated GPU for tests of its libraries: a context, a stream, cuDNN and cuBLASLt bound, and tensors up and down. The
 // simulation itself is library.ts.
 import { join } from 'node:path'
-import { type CublasLt, bindCublasLt } from '../../src/cuda/ffi/cublaslt.ts'
-import { type Cudnn, type Descriptor, bindCudnn } from '../../src/cuda/ffi/cudnn.ts'
+import { type BlasHandle, type CublasLt, bindCublasLt } from '../../src/cuda/ffi/cublaslt.ts'
+import { type Cudnn, type CudnnHandle, bindCudnn } from '../../src/cuda/ffi/cudnn.ts'
 import { type Driver, bindDriver } from '../../src/cuda/ffi/driver.ts'
 import type { Stream } from '../../src/cuda/ffi/driver-queues.ts'
 import type { DevicePointer } from '../../src/cuda/ffi/values.ts'
@@ -18,7 +18,9 @@ export interface LibraryGpu {
   readonly simulation: Simulation
   readonly driver: Driver
   readonly cudnn: Cudnn
+  readonly cudnnHandle: CudnnHandle
   readonly blas: CublasLt
+  readonly blasHandle: BlasHandle
   readonly stream: Stream
   /** Device memory, poisoned. */
   allocate(bytes: number): DevicePointer
@@ -46,6 +48,8 @@ export async function libraryGpu(): Promise<LibraryGpu> {
   const gpu = driver.device(0)
   driver.setCurrentContext(driver.retainPrimaryContext(gpu))
   const stream = driver.createStream(0)
+  const [cudnn, blas] = [bindCudnn(library), bindCublasLt(library)]
+  const [cudnnHandle, blasHandle] = [cudnn.create(), blas.create()]
   const owned: DevicePointer[] = []
   const allocate = (bytes: number): DevicePointer => {
     const made = driver.allocate(bytes)
@@ -55,8 +59,10 @@ export async function libraryGpu(): Promise<LibraryGpu> {
   return {
     simulation: simulated,
     driver,
-    cudnn: bindCudnn(library),
-    blas: bindCublasLt(library),
+    cudnn,
+    cudnnHandle,
+    blas,
+    blasHandle,
     stream,
     allocate,
     ...transfers(simulated, driver, stream, allocate),
@@ -76,6 +82,8 @@ export async function libraryGpu(): Promise<LibraryGpu> {
       if (report.sticky === 0) {
         driver.synchronizeStream(stream)
         for (const pointer of owned) driver.free(pointer)
+        cudnn.destroy(cudnnHandle)
+        blas.destroy(blasHandle)
         driver.destroyStream(stream)
         driver.setCurrentContext(undefined)
         driver.releasePrimaryContext(gpu)
@@ -122,6 +130,3 @@ function transfers(
     },
   }
 }
-
-/** Sets up descriptors of a sequence by name, and destroys them. */
-export type Assembled = ReadonlyMap<string, Descriptor>

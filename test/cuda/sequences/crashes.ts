@@ -68,9 +68,15 @@ export const crashes: readonly Sequence[] = [
       ['read', 'configuration', 'ENGINECFG_ENGINE', ['engine']],
     ],
   },
-  { name: 'a plan of a device alone', steps: [...device('device', h200), ...descriptor('plan', 'EXECUTION_PLAN', [
-    ['set', 'plan', 'EXECUTION_PLAN_DEVICEPROP', 'BACKEND_DESCRIPTOR', ['device']],
-  ])] },
+  {
+    name: 'a plan of a device alone',
+    steps: [
+      ...device('device', h200),
+      ...descriptor('plan', 'EXECUTION_PLAN', [
+        ['set', 'plan', 'EXECUTION_PLAN_DEVICEPROP', 'BACKEND_DESCRIPTOR', ['device']],
+      ]),
+    ],
+  },
 ]
 
 function withType(number: number): (step: Step) => Step {

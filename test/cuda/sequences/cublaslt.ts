@@ -14,7 +14,13 @@ export interface BlasCall {
   readonly value: number | null
 }
 
-const at = (object: BlasObject, name: string, attribute: number, bytes: number, value: number | null = 1): BlasCall => ({
+const at = (
+  object: BlasObject,
+  name: string,
+  attribute: number,
+  bytes: number,
+  value: number | null = 1,
+): BlasCall => ({
   name: `${object}: ${name}`,
   object,
   attribute,
@@ -82,7 +88,10 @@ export function blasAnswers(library: NativeLibrary): Readonly<Record<string, num
   const setter = (name: string) => library.func(`cublasLt${name}SetAttribute`, 'int', [p, 'int', p, 'size_t'])
   const objects = {
     matmul: { name: 'MatmulDesc', handle: made('MatmulDesc', 'int', 'int')(68, 0) },
-    layout: { name: 'MatrixLayout', handle: made('MatrixLayout', 'int', 'uint64_t', 'uint64_t', 'int64_t')(2, 64, 32, 64) },
+    layout: {
+      name: 'MatrixLayout',
+      handle: made('MatrixLayout', 'int', 'uint64_t', 'uint64_t', 'int64_t')(2, 64, 32, 64),
+    },
     preference: { name: 'MatmulPreference', handle: made('MatmulPreference')() },
   } as const
   const read = library.func('cublasLtMatmulAlgoConfigGetAttribute', 'int', [p, 'int', p, 'size_t', p])

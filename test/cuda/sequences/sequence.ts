@@ -54,6 +54,13 @@ export function play(cudnn: Cudnn, { steps }: Sequence): readonly number[] {
   return statuses
 }
 
+/** Plays steps that must all succeed, and hands over what they made; the caller destroys it. Throws the first CudaError. */
+export function assemble(cudnn: Cudnn, steps: readonly Step[]): ReadonlyMap<string, Descriptor> {
+  const made = new Map<string, Descriptor>()
+  for (const step of steps) call(cudnn, made, step)
+  return made
+}
+
 /** The status of an action: 0, or the one its CudaError carries. */
 export function statusOf(action: () => void): number {
   try {
