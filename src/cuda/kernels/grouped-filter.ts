@@ -143,7 +143,7 @@ template <class T> PB_INLINE void pb_grouped_combine(const void *partials, void 
 `
 
 /** Goes behind the stream's text; more than once is as good as once. */
-export const filterText: string = `#ifndef PB_GROUPED_FILTER
+export const filterText = `#ifndef PB_GROUPED_FILTER
 #define PB_GROUPED_FILTER
 ${walk}${combine}#endif
 `
