@@ -10,7 +10,7 @@ import { at, zip } from '../../tensor/shape.ts'
 import { type CompilerProgram, type Nvrtc, nvrtcErrors } from '../ffi/nvrtc.ts'
 import { CudaError } from '../ffi/status.ts'
 import { cudaOptions, cudaPrelude } from '../prelude.ts'
-import { type Cleanup, attempt } from './cleanup.ts'
+import { attempt } from './cleanup.ts'
 
 /** What the machine code depends on besides the text. */
 export interface Target {
@@ -37,7 +37,6 @@ export class Cubins {
     private readonly nvrtc: Nvrtc,
     private readonly folder: string,
     private readonly target: Target,
-    private readonly cleanup: Cleanup,
   ) {
     this.#salt = JSON.stringify([cudaPrelude, cudaOptions, target.architecture, target.versions])
   }
@@ -74,7 +73,7 @@ export class Cubins {
         return image
       })
     } finally {
-      for (const program of programs) this.cleanup.discard(() => this.nvrtc.destroyProgram(program))
+      for (const program of programs) attempt(() => this.nvrtc.destroyProgram(program))
     }
   }
 
@@ -87,7 +86,7 @@ export class Cubins {
     } catch (error) {
       const refused = error instanceof CudaError && error.status === nvrtcErrors.COMPILATION
       const log = refused ? firstLines(nvrtc.programLog(program)) : ''
-      this.cleanup.discard(() => nvrtc.destroyProgram(program))
+      attempt(() => nvrtc.destroyProgram(program))
       if (!refused) throw error
       throw new PullbackError('compiler', `[cuda] NVRTC refused the kernel ${name}:\n${log}`, { cause: error })
     }
