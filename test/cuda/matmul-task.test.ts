@@ -19,7 +19,7 @@ describe('recipes', () => {
   }
 
   test('bring the same candidate back, without heuristics', () => {
-    const original = at(matmulCandidates(sessionOver({ proposals: () => [made] }).session, plain), 0)
+    const original = at([...matmulCandidates(sessionOver({ proposals: () => [made] }).session, plain)], 0)
     const refuse = {
       proposals: () => {
         throw new Error('heuristics were asked')

@@ -80,7 +80,7 @@ describe('products', () => {
           )
           data.forEach((values, index) => keep(memory, at(operands, index), dtype, values))
           if (count > 0) memory.bytes(at(operands, 2)).fill(0xff)
-          const candidates = matmulCandidates(session, problem)
+          const candidates = [...matmulCandidates(session, problem)]
           expect(candidates).toHaveLength(1)
           run(at(candidates, 0), memory, operands as never)
           expect([...load(memory, at(operands, 2), dtype, count)]).toEqual(
@@ -112,7 +112,7 @@ describe('products', () => {
       keep(memory, at(addresses, 1), 'f16', b)
       keep(memory, at(addresses, 2), 'f32', bias)
       const operands = epilogue.startsWith('bias') ? addresses : [at(addresses, 0), at(addresses, 1), at(addresses, 3)]
-      run(at(matmulCandidates(session, problem), 0), memory, operands as never)
+      run(at([...matmulCandidates(session, problem)], 0), memory, operands as never)
       const expected = range(12).map((index) => {
         const [batch, row, column] = [Math.floor(index / 6), Math.floor(index / 3) % 2, index % 3]
         const sum = range(4).reduce(
@@ -131,7 +131,7 @@ describe('products', () => {
       const { session, memory, computed } = sessionOver()
       const problem = { ...plain, ...changes }
       const operands = [8, 12, 6].map((count) => memory.allocate(8 * count))
-      run(at(matmulCandidates(session, problem), 0), memory, operands as never)
+      run(at([...matmulCandidates(session, problem)], 0), memory, operands as never)
       return [computed[0]?.compute, computed[0]?.scale]
     }
     expect(asked({})).toEqual(['32F_PEDANTIC', '32F'])
@@ -180,7 +180,7 @@ describe('what is no product', () => {
     ]
     for (const changes of refused) {
       expect(supportedByCublasLt({ ...plain, ...changes })).toBe(false)
-      expect(matmulCandidates(sessionOver().session, { ...plain, ...changes })).toEqual([])
+      expect([...matmulCandidates(sessionOver().session, { ...plain, ...changes })]).toEqual([])
     }
     expect(supportedByCublasLt({ ...plain, m: 2 ** 31 - 1 })).toBe(true)
   })
@@ -194,7 +194,7 @@ describe('candidates', () => {
       proposal({ ID: 66, TILE_ID: 20, STAGES_ID: 35 }, 64),
     ]
     const { session, objects } = sessionOver({ proposals: () => list })
-    const candidates = matmulCandidates(session, plain)
+    const candidates = [...matmulCandidates(session, plain)]
     const attributes = 'cublaslt:algorithm 66 tile 20 stages 35 split 0 scheme 0 swizzle 0 custom 0 inner 0 cluster 0'
     expect(candidates.map(({ id }) => id.replace(/ [0-9a-f]{8}$/, ''))).toEqual([attributes, attributes])
     expect(new Set(candidates.map(({ id }) => id)).size).toBe(2)
@@ -213,7 +213,7 @@ describe('candidates', () => {
       proposal({ ID: 4 }, 2049),
     ]
     const { session, preferences } = sessionOver({ proposals: () => list }, { workspaceLimit: 2048 })
-    const candidates = matmulCandidates(session, plain)
+    const candidates = [...matmulCandidates(session, plain)]
     expect(candidates.map(({ id, scratchBytes }) => [id.slice(0, 20), scratchBytes])).toEqual([
       ['cublaslt:algorithm 3', 2048],
     ])
@@ -224,7 +224,8 @@ describe('candidates', () => {
   test('vector accesses fit the alignment of every matrix of a batch', () => {
     const alignments = (changes: Partial<MatmulProblem>) => {
       const { session, preferences } = sessionOver()
-      matmulCandidates(session, { ...plain, dtype: 'f16', resultDtype: 'f16', ...changes })
+      for (const one of matmulCandidates(session, { ...plain, dtype: 'f16', resultDtype: 'f16', ...changes }))
+        one.release?.()
       return ['A', 'B', 'C', 'D'].map((name) => preferences[0]?.get(`MIN_ALIGNMENT_${name}_BYTES`))
     }
     expect(alignments({ m: 3, n: 5, k: 7 })).toEqual([256, 256, 256, 256])
@@ -240,9 +241,9 @@ describe('candidates', () => {
           throw blasFailure('cublasLtMatmulAlgoGetHeuristic', status)
         },
       })
-    expect(matmulCandidates(failing('NOT_SUPPORTED').session, plain)).toEqual([])
+    expect([...matmulCandidates(failing('NOT_SUPPORTED').session, plain)]).toEqual([])
     const { session, objects } = failing('INVALID_VALUE')
-    expect(() => matmulCandidates(session, plain)).toThrow('cublasLtMatmulAlgoGetHeuristic')
+    expect(() => [...matmulCandidates(session, plain)]).toThrow('cublasLtMatmulAlgoGetHeuristic')
     expect(objects.size).toBe(0)
   })
 
@@ -268,7 +269,7 @@ describe('candidates', () => {
 
   test('one that was released is not run', () => {
     const { session, memory } = sessionOver()
-    const candidate = at(matmulCandidates(session, plain), 0)
+    const candidate = at([...matmulCandidates(session, plain)], 0)
     candidate.release?.()
     const operands = [32, 48, 24].map((bytes) => memory.allocate(bytes)) as never
     expect(() => run(candidate, memory, operands)).toThrow('was used after it was released')
