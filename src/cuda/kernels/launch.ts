@@ -99,17 +99,17 @@ export function mapLaunch(own: Omit<Own, 'blocks'>, threads: number): KernelLaun
 }
 
 /**
- * Declarations of the digits of a number, fastest first, as pairs of a name and its extent's name; the last digit, which
- * has no extent, keeps the rest.
+ * Declarations of the digits of a number, fastest first, each with the name of its extent; the last digit, which has no
+ * extent, keeps the rest.
  */
 export function printDigits(
   index: Index,
   number: string,
-  digits: readonly (readonly [name: string, extent: string])[],
+  digits: Readonly<Record<string, string>>,
   last: string,
 ): string {
   let rest = number
-  const lines = digits.map(([name, extent]) => {
+  const lines = Object.entries(digits).map(([name, extent]) => {
     const line = `const ${index} ${name}_rest = ${rest} / ${extent}, ${name} = ${rest} - ${name}_rest * ${extent};`
     rest = `${name}_rest`
     return line

@@ -66,7 +66,7 @@ function lanes(width: number, statement: string): string {
 }
 
 function printPixel(index: Index, x: string, width: string, y: string, height: string, lanesOfVector: number): string {
-  const extents = [['vector', 'vectors'] as const, [x, width] as const, [y, height] as const]
+  const extents = { vector: 'vectors', [x]: width, [y]: height }
   return `${printDigits(index, 'thread', extents, 'image')}
   const ${index} c = vector * ${lanesOfVector};`
 }

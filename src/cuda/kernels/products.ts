@@ -87,11 +87,7 @@ export function lowerProduct(product: Product): Lowered {
 function printProduct(product: Product, result: FloatDType): string {
   const { dtype, index, tile, left, right } = product
   const t = `pb_${dtype}`
-  const extents = [
-    ['columnTile', 'columnTiles'],
-    ['rowTile', 'rowTiles'],
-    ['outer', 'outers'],
-  ] as const
+  const extents = { columnTile: 'columnTiles', rowTile: 'rowTiles', outer: 'outers' }
   const inRuns = dtype !== 'f64'
   const fetch = (depth: string): string =>
     `${printFetch(product, 'left', depth)}\n      ${printFetch(product, 'right', depth)}`
