@@ -236,7 +236,7 @@ PB_INLINE void pb_grouped_rows(const void *from, const void *weights, void *into
 `
 
 /** Goes behind the stream's text; more than once is as good as once. */
-export const rowsText: string = `#ifndef PB_GROUPED_ROWS
+export const rowsText = `#ifndef PB_GROUPED_ROWS
 #define PB_GROUPED_ROWS
 ${[filters, products, steps, walk].join('')}#endif
 `

@@ -71,8 +71,9 @@ export function launchOf({ name, index, blocks, pointers, numbers, body }: Own):
   if (blocks >= 2 ** 31) throw new InternalError(`${name} in ${blocks} blocks`)
   const names = Object.keys(numbers)
   const declarations = names.map((number, i) => `  const ${index} ${number} = (${index})a.n[${i}];\n`).join('')
+  const lines = body.trim().replaceAll(/\n\s*(?=\n)/g, '')
   const print = (symbol: string): string =>
-    `PB_KERNEL(${symbol}, ${pointers.length}, ${names.length}) {\n${declarations}  ${body.trim()}\n}\n`
+    `PB_KERNEL(${symbol}, ${pointers.length}, ${names.length}) {\n${declarations}  ${lines}\n}\n`
   return {
     kind: 'kernel',
     source: nameOf(`pb_${name}`, print),
@@ -98,17 +99,17 @@ export function mapLaunch(own: Omit<Own, 'blocks'>, threads: number): KernelLaun
 }
 
 /**
- * Declarations of the digits of a number, fastest first, as pairs of a name and its extent's name; the last digit, which
- * has no extent, keeps the rest.
+ * Declarations of the digits of a number, fastest first, each with the name of its extent; the last digit, which has no
+ * extent, keeps the rest.
  */
 export function printDigits(
   index: Index,
   number: string,
-  digits: readonly (readonly [name: string, extent: string])[],
+  digits: Readonly<Record<string, string>>,
   last: string,
 ): string {
   let rest = number
-  const lines = digits.map(([name, extent]) => {
+  const lines = Object.entries(digits).map(([name, extent]) => {
     const line = `const ${index} ${name}_rest = ${rest} / ${extent}, ${name} = ${rest} - ${name}_rest * ${extent};`
     rest = `${name}_rest`
     return line

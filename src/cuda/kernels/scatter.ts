@@ -50,7 +50,7 @@ export function lowerScatterAdd(extents: IndexedExtents & { readonly dtype: Floa
 /** A thread adds to one column of every `lanes`-th row; which rows those are does not change the order of any sum. */
 function printScatter(index: Index, dtype: FloatDType, result: FloatDType, owned: number): string {
   const t = `pb_${dtype}`
-  const extents = [['part', 'columnParts'] as const, ['range', 'ranges'] as const, ['before', 'befores'] as const]
+  const extents = { part: 'columnParts', range: 'ranges', before: 'befores' }
   return `
   PB_SHARED ${t}::value sums[${owned}];
   PB_SHARED uint32_t found[${tile}], counts[512];
