@@ -2,15 +2,12 @@
 // scratch memory. What the kernels compute is their own files' part.
 import { blockThreads, type PrintedPointer } from '../../compile/print/index.ts'
 import { nameOf } from '../../compile/print/name.ts'
-import { type DType, type FloatDType, accumulationType, bytesOf } from '../../tensor/dtype.ts'
+import { type DType, bytesOf } from '../../tensor/dtype.ts'
 import { InternalError } from '../../tensor/errors.ts'
 import type { KernelLaunch, Lowered } from '../work.ts'
 
 /** The C type of indices, offsets and extents in a kernel. */
 export type Index = 'int32_t' | 'int64_t'
-
-/** Sums of 16-bit types are kept in f32. */
-export type SumDType = ReturnType<typeof accumulationType>
 
 /** Threads that give every processor of a large GPU enough to do, in blocks. */
 export const fullBlocks = 528
@@ -46,11 +43,6 @@ export function operand(index: number): PrintedPointer {
 /** Bytes of the step's scratch memory from `offset` on. */
 export function scratch(offset: number): PrintedPointer {
   return { kind: 'scratch', offset }
-}
-
-/** The type in which a floating type is summed. */
-export function sumsOf(dtype: FloatDType): SumDType {
-  return accumulationType(dtype)
 }
 
 /** A kernel of ours and what it is started with. */

@@ -1,8 +1,8 @@
 // Tiled products on the GPU's ordinary arithmetic: blocks of 256 threads, four by four sums a thread, the sides of a tile in
 // shared memory. What lies where in the operands is said by the sides, which dot.ts and conv*.ts write.
-import type { FloatDType } from '../../tensor/dtype.ts'
+import { type FloatDType, accumulationType } from '../../tensor/dtype.ts'
 import type { Lowered } from '../work.ts'
-import { type Index, ceilDiv, launchOf, operand, printDigits, scratch, sumsOf } from './launch.ts'
+import { type Index, ceilDiv, launchOf, operand, printDigits, scratch } from './launch.ts'
 import { addPartials, partialBytes, sharesOf } from './partials.ts'
 
 /** One operand of a product, as rows (for the right one: columns) by depth. */
@@ -78,7 +78,7 @@ export function lowerProduct(product: Product): Lowered {
     blocks: blocks * shares.count,
     pointers: [operand(product.left.operand), operand(product.right.operand), split ? scratch(0) : operand(2)],
     numbers: { ...product.numbers, columns, rowTiles, columnTiles, outers, share: shares.size, elements: total },
-    body: printProduct(product, split ? sumsOf(dtype) : dtype),
+    body: printProduct(product, split ? accumulationType(dtype) : dtype),
   })
   const works = split ? [multiply, addPartials(dtype, total, shares, 2)] : [multiply]
   return { works, scratchBytes: partialBytes(dtype, total, shares) }
