@@ -190,7 +190,7 @@ template <float (*WIDE)(uint16_t), int HALVES> PB_INLINE void pb_sim_product(flo
 ${product('f16')}${product('bf16')}`
 
 /** Behind the rest of the prelude, in front of the sources that need it; more than once is as good as once. */
-export const warpPrelude: string = `#ifndef PB_WARPS
+export const warpPrelude = `#ifndef PB_WARPS
 #define PB_WARPS
 ${[launch, copies, shuffles, matrices, products].join('')}#endif
 `

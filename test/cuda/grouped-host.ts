@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 import koffi, { type LibraryHandle } from 'koffi'
 import { cudaPrelude } from '../../src/cuda/prelude.ts'
 import type { KernelLaunch, Lowered } from '../../src/cuda/work.ts'
-import { at } from '../../src/tensor/shape.ts'
+import { at, zip } from '../../src/tensor/shape.ts'
 
 const native = fileURLToPath(new URL('../sim/native/', import.meta.url))
 
@@ -92,7 +92,7 @@ export class HostKernels {
     }
     const result = new Uint16Array(count)
     copyOut(result, at(places, inputs.length), result.byteLength)
-    places.forEach((place, i) => free(place, at(contents, i).byteLength))
+    for (const [place, content] of zip(places, contents)) free(place, content.byteLength)
     return result
   }
 

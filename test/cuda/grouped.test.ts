@@ -7,7 +7,7 @@ import type { Lowered } from '../../src/cuda/work.ts'
 import { decode } from '../../src/tensor/half.ts'
 import { at, sizeOf } from '../../src/tensor/shape.ts'
 import { runs } from '../runs.ts'
-import { HostKernels } from './grouped-host.ts'
+import { HostKernels, kernelsOf } from './grouped-host.ts'
 import {
   type Geometry,
   bounds,
@@ -29,15 +29,19 @@ const kinds = directions.flatMap((direction) =>
 )
 type Kind = (typeof kinds)[number]
 
-/** Extents around octets, tiles and bands. */
-const extents = fc.oneof(fc.constantFrom(7, 14, 15), fc.integer({ min: 1, max: 19 }))
+/** Heights and widths around octets, tiles and bands; wide images are low. */
+const narrow = fc.oneof(fc.constantFrom(7, 14, 15), fc.integer({ min: 1, max: 19 }))
+const extents = fc.oneof(
+  { weight: 3, arbitrary: fc.tuple(narrow, narrow) },
+  { weight: 1, arbitrary: fc.tuple(fc.integer({ min: 1, max: 5 }), fc.integer({ min: 20, max: 70 })) },
+)
 /** One slab of 64 channels, less, or more. */
 const channelCounts = fc.constantFrom(32, 64, 96)
 
 const geometries = ({ direction, stride, width, dtype }: Kind): fc.Arbitrary<Geometry> =>
   fc
-    .tuple(fc.integer({ min: 1, max: 3 }), extents, extents, channelCounts)
-    .map(([n, h, w, channels]) => ({ direction, dtype, width, stride, groups: channels / width, images: [n, h, w] }))
+    .tuple(fc.integer({ min: 1, max: 3 }), extents, channelCounts)
+    .map(([n, size, channels]) => ({ direction, dtype, width, stride, groups: channels / width, images: [n, ...size] }))
 
 function lower(equation: ReturnType<typeof equationOf>, counts?: { least: number; most: number }): Lowered {
   const candidate = groupedCandidate(equation, counts)
@@ -60,6 +64,66 @@ beforeAll(() => {
 })
 afterAll(() => {
   host.close()
+})
+
+describe('whose convolutions these are', () => {
+  const own = { direction: 'conv2d', dtype: 'f16', width: 8, stride: 1, groups: 8, images: [2, 9, 9] } as const
+
+  it.each(directions)('%s: its name is stable and equal problems have equal texts', (direction) => {
+    const names = { conv2d: 'forward', conv2dInputGrad: 'input-grad', conv2dFilterGrad: 'filter-grad' }
+    const [small, large] = [
+      lower(equationOf({ ...own, direction })),
+      lower(equationOf({ ...own, direction, images: [3, 5, 40] })),
+    ]
+    expect(groupedCandidate(equationOf({ ...own, direction }))?.id).toBe(`own:grouped-${names[direction]}`)
+    expect(kernelsOf(small).map(({ source }) => source)).toEqual(kernelsOf(large).map(({ source }) => source))
+  })
+
+  it.each([
+    ['f32', equationOf({ ...own, dtype: 'f32' })],
+    ['groups of 2', equationOf({ ...own, width: 2, groups: 32 })],
+    ['groups of 64', equationOf({ ...own, width: 64, groups: 1 })],
+    ['channels that are no multiple of 16', equationOf({ ...own, groups: 3 })],
+    ['no images', equationOf({ ...own, images: [0, 9, 9] })],
+    [
+      'no padding',
+      equationOf(own, {
+        padding: [
+          [0, 0],
+          [0, 0],
+        ],
+      }),
+    ],
+    [
+      'more padding on one side',
+      equationOf(own, {
+        padding: [
+          [1, 2],
+          [1, 1],
+        ],
+      }),
+    ],
+    ['dilation', equationOf(own, { dilation: [1, 2] })],
+    ['stride 3', equationOf(own, { stride: [3, 3] })],
+    ['two strides', equationOf(own, { stride: [1, 2] })],
+  ])('not those with %s', (_what, equation) => {
+    expect(groupedCandidate(equation)).toBeUndefined()
+  })
+
+  it('cuts the large model at batch 256 into enough blocks for a large GPU, and into no more partials than pay', () => {
+    for (const direction of directions)
+      for (const width of groupWidths)
+        for (const stride of strides) {
+          const images = [256, (224 * stride) / width, (224 * stride) / width] as const
+          const { works, scratchBytes } = lower(
+            equationOf({ direction, dtype: 'f16', width, stride, groups: 32, images }),
+          )
+          const [first] = kernelsOf({ works, scratchBytes })
+          expect(first?.blocks).toBeGreaterThanOrEqual(128)
+          expect(first?.sharedBytes).toBeLessThanOrEqual(48 * 1024)
+          expect(scratchBytes).toBeLessThanOrEqual(10 * 2 ** 20)
+        }
+  })
 })
 
 describe.each(kinds)('$direction of stride $stride, groups of $width, $dtype', (kind) => {

@@ -110,7 +110,7 @@ describe('products', () => {
     const property = fc.property(problems, fc.nat(2 ** 20), (problem, seed) => {
       const operands = operandsOf(problem, seed)
       const wanted = reference(problem, operands)
-      const candidates = matmulCandidates(session, problem)
+      const candidates = [...matmulCandidates(session, problem)]
       expect(candidates.length).toBeGreaterThan(0)
       for (const candidate of candidates) {
         expect(difference(compute(problem, candidate, operands), wanted), candidate.id).toBeUndefined()
@@ -121,7 +121,7 @@ describe('products', () => {
   })
 
   test('several proposals of several workspaces, each back from its recipe, none that is not reproducible', () => {
-    const candidates = matmulCandidates(session, usual)
+    const candidates = [...matmulCandidates(session, usual)]
     expect(candidates.map(({ id }) => / split (\d+) scheme (\d+)/.exec(id)?.slice(1).map(Number))).toEqual([
       [1, 0],
       [4, 2],

@@ -5,12 +5,17 @@
 // channels. Groups smaller than 16 channels leave sums that mix groups: they are not stored.
 
 const walk = `
-/* One row of the source against three rows of the cotangent, or fewer: \`a\` holds the cotangent's fragments. */
+/* A row of the source, in its three places against the filter. */
+PB_INLINE void pb_load_columns(uint32_t (&b)[3][4], pb_shared_address row, const int (&places)[3]) {
+  PB_UNROLL
+  for (int u = 0; u < 3; ++u) pb_ldmatrix_x4_trans(row + places[u], b[u]);
+}
+/* It against a row of the cotangent: one row of taps. */
 template <class T> PB_INLINE void pb_outer(float (&sums)[3][2][4], const uint32_t (&a)[4], const uint32_t (&b)[3][4]) {
   PB_UNROLL
   for (int u = 0; u < 3; ++u)
     PB_UNROLL
-    for (int t = 0; t < 2; ++t) pb_matrix<T>::k16(sums[u][t], a[0], a[1], a[2], a[3], b[u][t], b[u][2 + t]);
+    for (int t = 0; t < 2; ++t) pb_matrix<T>::k16(sums[u][t], a[0], a[1], a[2], a[3], b[u][2 * t], b[u][2 * t + 1]);
 }
 template <class T, int CG, int STRIDE, int P, int STAGES>
 PB_INLINE void pb_grouped_filter(const void *x, const void *cotangent, void *partials, const int64_t *numbers) {
@@ -50,71 +55,71 @@ PB_INLINE void pb_grouped_filter(const void *x, const void *cotangent, void *par
   PB_ONE_BY_ONE
   for (int i = 0; i < STAGES - 1; ++i) ask(i);
 
-  /* Matrix m has octet m / 2 and half m % 2 of 16 channels. */
-  const int m = lane >> 3, octet = 2 * pair + m / 2;
+  /* Of the source, matrix m has octet m % 2 and half m / 2 of 16 channels; of the cotangent the other way round. */
+  const int m = lane >> 3, row = lane & 7, octet = 2 * pair + (m & 1);
   int places[3];
   PB_UNROLL
   for (int u = 0; u < 3; ++u) {
-    const int column = (octet % e.octets * 8 + (lane & 7)) * STRIDE + u;
-    places[u] = pb_chunk_place(octet / e.octets * e.span + pb_column_place<HALVE>(column, e.octets), source / 8 + (m & 1));
+    const int column = (octet % e.octets * 8 + row) * STRIDE + u;
+    places[u] = pb_chunk_place(octet / e.octets * e.span + pb_column_place<HALVE>(column, e.octets), source / 8 + m / 2);
   }
-  const int other = STRIDE * e.pitch + pb_chunk_place(8 * octet + (lane & 7), target / 8 + (m & 1));
+  const int other = STRIDE * e.pitch + pb_chunk_place(8 * (2 * pair + m / 2) + row, target / 8 + (m & 1));
   int slot = 0;
   float sums[3][3][2][4];
   PB_UNROLL
   for (int i = 0; i < 72; ++i) sums[i / 24][i / 8 % 3][i / 4 % 2][i % 4] = 0.0f;
-  for (int group = strip.group; group < e.groups; group += e.lanes) {
-    uint32_t a[3][4] = {{0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}};
-    PB_ONE_BY_ONE
-    for (int j = 0; j < stages; ++j) {
-      pb_async_wait<STAGES - 2>();
-      pb_barrier();
-      ask((slot + STAGES - 1) & (STAGES - 1));
-      const pb_shared_address stage = ring + slot * stage_bytes;
-      PB_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        a[2][i] = a[1][i];
-        a[1][i] = a[0][i];
-      }
+  /* The cotangent's last two rows; a strip's last stages bring zeros, with which the next strip begins. */
+  uint32_t a[2][4] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
+  PB_ONE_BY_ONE
+  for (int left = (e.groups - strip.group + e.lanes - 1) / e.lanes * stages; left > 0; --left) {
+    pb_async_wait<STAGES - 2>();
+    pb_barrier();
+    ask((slot + STAGES - 1) & (STAGES - 1));
+    const pb_shared_address stage = ring + slot * stage_bytes;
+    uint32_t b[3][4];
+    pb_load_columns(b, stage, places);
+    if constexpr (HALVE) {
+      pb_outer<T>(sums[2], a[0], b);
       pb_ldmatrix_x4_trans(stage + other, a[0]);
-      uint32_t b[3][4];
-      PB_UNROLL
-      for (int u = 0; u < 3; ++u) pb_ldmatrix_x4_trans(stage + places[u], b[u]);
       pb_outer<T>(sums[0], a[0], b);
-      if constexpr (HALVE) {
-        pb_outer<T>(sums[2], a[1], b);
-        PB_UNROLL
-        for (int u = 0; u < 3; ++u) pb_ldmatrix_x4_trans(stage + e.pitch + places[u], b[u]);
-        pb_outer<T>(sums[1], a[0], b);
-      } else {
-        pb_outer<T>(sums[1], a[1], b);
-        pb_outer<T>(sums[2], a[2], b);
-      }
-      slot = (slot + 1) & (STAGES - 1);
+      pb_load_columns(b, stage + e.pitch, places);
+      pb_outer<T>(sums[1], a[0], b);
+    } else {
+      pb_outer<T>(sums[2], a[1], b);
+      PB_UNROLL
+      for (int i = 0; i < 4; ++i) a[1][i] = a[0][i];
+      pb_ldmatrix_x4_trans(stage + other, a[0]);
+      pb_outer<T>(sums[1], a[1], b);
+      pb_outer<T>(sums[0], a[0], b);
     }
+    slot = (slot + 1) & (STAGES - 1);
   }
 
-  /* The pairs of octets are added in their order. */
+  /* The pairs of octets are added in their order; of sums that mix groups nothing is stored. */
+  float *const other_pair = (float *)pb_dynamic_shared() + role * 32 + lane;
   if constexpr (P == 2) {
-    float *const shared = (float *)pb_dynamic_shared() + role * 32 + lane;
     pb_barrier();
     if (pair == 1) {
       PB_UNROLL
-      for (int i = 0; i < 72; ++i) shared[i * (32 * ROLES)] = sums[i / 24][i / 8 % 3][i / 4 % 2][i % 4];
+      for (int i = 0; i < 72; ++i) other_pair[i * (32 * ROLES)] = sums[i / 24][i / 8 % 3][i / 4 % 2][i % 4];
     }
     pb_barrier();
     if (pair == 1) return;
-    PB_UNROLL
-    for (int i = 0; i < 72; ++i) sums[i / 24][i / 8 % 3][i / 4 % 2][i % 4] += shared[i * (32 * ROLES)];
   }
   float *const mine = (float *)partials + (int64_t)(pb_block() / ((e.channels + 63) / 64)) * e.channels * 9 * CG;
   PB_UNROLL
-  for (int i = 0; i < 36; ++i) {
-    const int v = i / 12, u = i / 4 % 3, t = i / 2 % 2, low = i % 2;
-    const int to = strip.channel + target + lane / 4 + 8 * low, of = strip.channel + source + 8 * t + 2 * (lane & 3);
-    if (to < e.channels && to / CG == of / CG) {
-      const uint32_t w[2] = {pb_bits_of_float(sums[v][u][t][2 * low]), pb_bits_of_float(sums[v][u][t][2 * low + 1])};
-      pb_write_8(mine + ((int64_t)to * 9 + 3 * v + u) * CG + of % CG, w);
+  for (int i = 0; i < 8; i += 2) {
+    const int to = strip.channel + target + lane / 4 + i % 4 * 4, of = strip.channel + source + i / 4 * 8 + 2 * (lane & 3);
+    if (to >= e.channels || to / CG != of / CG) continue;
+    PB_UNROLL
+    for (int tap = 0; tap < 9; ++tap) {
+      float pair_of[2] = {sums[tap / 3][tap % 3][i / 4][i % 4], sums[tap / 3][tap % 3][i / 4][i % 4 + 1]};
+      if constexpr (P == 2) {
+        pair_of[0] += other_pair[(tap * 8 + i) * (32 * ROLES)];
+        pair_of[1] += other_pair[(tap * 8 + i + 1) * (32 * ROLES)];
+      }
+      const uint32_t w[2] = {pb_bits_of_float(pair_of[0]), pb_bits_of_float(pair_of[1])};
+      pb_write_8(mine + (to * 9 + tap) * CG + of % CG, w);
     }
   }
 }
@@ -138,7 +143,7 @@ template <class T> PB_INLINE void pb_grouped_combine(const void *partials, void 
 `
 
 /** Goes behind the stream's text; more than once is as good as once. */
-export const filterText: string = `#ifndef PB_GROUPED_FILTER
+export const filterText = `#ifndef PB_GROUPED_FILTER
 #define PB_GROUPED_FILTER
 ${walk}${combine}#endif
 `

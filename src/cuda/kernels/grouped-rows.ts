@@ -114,46 +114,63 @@ template <class T> PB_INLINE void pb_finish(pb_target &to, const float (&sum)[2]
   pb_store_octets<T>(to.at, to.first, sum);
   to.at += to.row_elements;
 }
+/* Stages are counted by j, of target rows by unit; a source row outside the image adds nothing. */
 template <class T, int HALVES, int WORDS> struct pb_step {
   typedef const uint32_t (&filter)[2][3][3][HALVES];
   /* Stride 1: the row is the last of one target row, the middle of the next, the first of the one after. */
-  PB_INLINE void dense(float (&sums)[2][2][4], filter w, const uint32_t (&f)[3][WORDS], int j, pb_target &to) {
-    pb_row_of_taps<T, HALVES>(sums[0], f, w, 2);
-    pb_row_of_taps<T, HALVES>(sums[1], f, w, 1);
+  PB_INLINE void dense(float (&sums)[2][2][4], filter w, const uint32_t (&f)[3][WORDS], int j, int rows, bool inside, pb_target &to) {
+    constexpr bool LATE = HALVES == 1; /* fewer sums at a time where there are fewer products to hide behind each other */
+    float next[2][4];
+    pb_clear(next);
+    if (inside && j >= 2 && j < rows) {
+      pb_row_of_taps<T, HALVES>(sums[0], f, w, 2);
+      pb_row_of_taps<T, HALVES>(sums[1], f, w, 1);
+      if constexpr (!LATE) pb_row_of_taps<T, HALVES>(next, f, w, 0);
+    } else if (inside) {
+      if (j >= 2) pb_row_of_taps<T, HALVES>(sums[0], f, w, 2);
+      if (j >= 1 && j <= rows) pb_row_of_taps<T, HALVES>(sums[1], f, w, 1);
+      if constexpr (!LATE) {
+        if (j < rows) pb_row_of_taps<T, HALVES>(next, f, w, 0);
+      }
+    }
     if (j >= 2) pb_finish<T>(to, sums[0]);
+    if constexpr (LATE) {
+      if (inside && j < rows) pb_row_of_taps<T, HALVES>(next, f, w, 0);
+    }
     pb_move(sums[0], sums[1]);
-    pb_clear(sums[1]);
-    pb_row_of_taps<T, HALVES>(sums[1], f, w, 0);
+    pb_move(sums[1], next);
   }
   /* Stride 2: the first of a stage's two rows is the last of one target row and the first of the next. */
-  PB_INLINE void halving(float (&sums)[2][2][4], filter w, const uint32_t (&f)[3][WORDS], int j, pb_target &to) {
-    pb_row_of_taps<T, HALVES>(sums[0], f, w, 2);
+  PB_INLINE void halving(float (&sums)[2][2][4], filter w, const uint32_t (&f)[3][WORDS], int j, int rows, bool inside, pb_target &to) {
+    float next[2][4];
+    pb_clear(next);
+    if (inside && j >= 1) pb_row_of_taps<T, HALVES>(sums[0], f, w, 2);
+    if (inside && j < rows) pb_row_of_taps<T, HALVES>(next, f, w, 0);
     if (j >= 1) pb_finish<T>(to, sums[0]);
-    pb_clear(sums[0]);
-    pb_row_of_taps<T, HALVES>(sums[0], f, w, 0);
+    pb_move(sums[0], next);
   }
   /* Its gradient: a cotangent row reaches the target row above its own, that, and the one below, which waits for the next. */
-  PB_INLINE void doubling(float (&sums)[2][2][4], filter w, const uint32_t (&f)[2][WORDS], int j, int rows, int below, pb_target &to) {
-    PB_UNROLL
-    for (int t = 0; t < 2; ++t) {
-      pb_tap<T, HALVES>(sums[0][t], t, f, 0, w[t][0][1]);
-      pb_two_taps<T, HALVES>(sums[1][t], t, f, w[t][0][2], w[t][0][0]);
+  PB_INLINE void doubling(float (&sums)[2][2][4], filter w, const uint32_t (&f)[2][WORDS], int j, int rows, bool inside, int below,
+      pb_target &to) {
+    if (j >= 1) {
+      if (inside) taps(sums, w, f, 0);
+      both(to, below > -1, sums);
     }
-    if (j >= 1) both(to, below > -1, sums);
+    if (j == rows) return;
     pb_clear(sums[0]);
     pb_clear(sums[1]);
-    PB_UNROLL
-    for (int t = 0; t < 2; ++t) {
-      pb_tap<T, HALVES>(sums[0][t], t, f, 0, w[t][1][1]);
-      pb_two_taps<T, HALVES>(sums[1][t], t, f, w[t][1][2], w[t][1][0]);
-    }
-    if (j < rows) both(to, below > 0, sums);
+    taps(sums, w, f, 1);
+    both(to, below > 0, sums);
     pb_clear(sums[0]);
     pb_clear(sums[1]);
+    taps(sums, w, f, 2);
+  }
+  /* Of the even and the odd columns, with row v of the filter. */
+  PB_INLINE void taps(float (&sums)[2][2][4], filter w, const uint32_t (&f)[2][WORDS], int v) {
     PB_UNROLL
     for (int t = 0; t < 2; ++t) {
-      pb_tap<T, HALVES>(sums[0][t], t, f, 0, w[t][2][1]);
-      pb_two_taps<T, HALVES>(sums[1][t], t, f, w[t][2][2], w[t][2][0]);
+      pb_tap<T, HALVES>(sums[0][t], t, f, 0, w[t][v][1]);
+      pb_two_taps<T, HALVES>(sums[1][t], t, f, w[t][v][2], w[t][v][0]);
     }
   }
   /* The even and the odd columns of a row. */
@@ -220,15 +237,19 @@ PB_INLINE void pb_grouped_rows(const void *from, const void *weights, void *into
       pb_async_wait<STAGES - 2>();
       pb_barrier();
       ask((slot + STAGES - 1) & (STAGES - 1));
+      const int row = (strip.row + j) * SCALE - LEFT;
+      const bool inside = row >= 0 && row < e.source_height;
       uint32_t f[SHIFTS][WORDS];
-      pb_load_fragments(f, ring + slot * ROWS * e.pitch, places);
+      if (inside) pb_load_fragments(f, ring + slot * ROWS * e.pitch, places);
       if constexpr (HALVE) {
-        pb_step<T, HALVES, WORDS>::halving(sums, w, f, j, to);
-        pb_load_fragments(f, ring + (slot * ROWS + 1) * e.pitch, places);
-        pb_row_of_taps<T, HALVES>(sums[0], f, w, 1);
-      } else if constexpr (DOUBLE) pb_step<T, HALVES, WORDS>::doubling(sums, w, f, j, strip.rows,
+        pb_step<T, HALVES, WORDS>::halving(sums, w, f, j, strip.rows, inside, to);
+        if (j < strip.rows && row + 1 < e.source_height) {
+          pb_load_fragments(f, ring + (slot * ROWS + 1) * e.pitch, places);
+          pb_row_of_taps<T, HALVES>(sums[0], f, w, 1);
+        }
+      } else if constexpr (DOUBLE) pb_step<T, HALVES, WORDS>::doubling(sums, w, f, j, strip.rows, inside,
         e.target_height - 2 * (strip.row + j), to);
-      else pb_step<T, HALVES, WORDS>::dense(sums, w, f, j, to);
+      else pb_step<T, HALVES, WORDS>::dense(sums, w, f, j, strip.rows, inside, to);
       slot = (slot + 1) & (STAGES - 1);
     }
   }
@@ -236,7 +257,7 @@ PB_INLINE void pb_grouped_rows(const void *from, const void *weights, void *into
 `
 
 /** Goes behind the stream's text; more than once is as good as once. */
-export const rowsText: string = `#ifndef PB_GROUPED_ROWS
+export const rowsText = `#ifndef PB_GROUPED_ROWS
 #define PB_GROUPED_ROWS
 ${[filters, products, steps, walk].join('')}#endif
 `

@@ -98,7 +98,7 @@ PB_INLINE void pb_stream_copy(pb_stream<PIECES, ROWS, SCALE, LEFT, SPLIT> &s, co
 `
 
 /** Goes behind the warp prelude; more than once is as good as once. */
-export const streamText: string = `#ifndef PB_GROUPED_STREAM
+export const streamText = `#ifndef PB_GROUPED_STREAM
 #define PB_GROUPED_STREAM
 ${extents}${stream}#endif
 `

@@ -122,7 +122,7 @@ function wantedBlocks({ direction, groupWidth }: GroupedProblem): BlockCounts {
 /** Threads of a multiprocessor for which all sums and filters fit into its 65536 registers: found by compiling. */
 function residentThreads({ direction, groupWidth, stride }: GroupedProblem): number {
   if (direction === 'filterGrad') return 512
-  if (groupWidth === 32) return stride === 1 ? 384 : 256
+  if (groupWidth === 32) return 256
   return groupWidth === 16 || (direction === 'inputGrad' && stride === 2) ? 512 : 768
 }
 
