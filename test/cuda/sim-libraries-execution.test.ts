@@ -74,13 +74,12 @@ describe('execution', () => {
     if (planned === undefined) throw new Error('no engine 45')
     expect(status(good, ids, [a, b, short])).toBe(5000)
     expect(status(planned, ids, [a, b, y], short)).toBe(5000)
-    expect(status(good, ids, [a, b, a])).toBe(5000)
+    expect(status(good, ids, [y, b, y])).toBe(5000)
     gpu.driver.free(short)
     expect(status(good, ids, [short, b, y])).toBe(5000)
     expected = [
       expect.stringMatching(/cudnn engine 22: tensor 3 .* is not inside live device memory when it is executed/),
       expect.stringMatching(/cudnn engine 45: its workspace .* is not inside live/),
-      expect.stringMatching(/tensor 3 at/),
       expect.stringMatching(/cudnn engine 22: the result 3 shares memory with tensor 1/),
       expect.stringMatching(/cudnn engine 22: tensor 1 .* is not inside live/),
     ]
