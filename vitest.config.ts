@@ -6,7 +6,7 @@ export default defineConfig({
   resolve: { alias: { pullback: fileURLToPath(new URL('./src/index.ts', import.meta.url)) } },
   test: {
     include: ['test/**/*.test.ts'],
-    exclude: ['test/gpu/**', '**/node_modules/**'],
+    exclude: ['test/gpu/**', 'test/deviceless/**', '**/node_modules/**'],
     globalSetup: ['test/seed.ts'],
     setupFiles: ['test/setup.ts'],
     env: { PULLBACK_VERIFY: '1' },

@@ -3,7 +3,7 @@
 // programs such as examples/imagenet/main.ts.
 import { availableParallelism, cpus, totalmem } from 'node:os'
 import { ArgumentParser } from 'argparse'
-import { type DeviceName, PullbackError, device, train } from './index.ts'
+import { type DeviceName, PullbackError, cudaReport, device, train } from './index.ts'
 
 /** One line of a report: a word, what was found, and whether something is missing. */
 interface Finding {
@@ -46,14 +46,24 @@ async function imagesFinding(): Promise<Finding> {
   }
 }
 
+/** CUDA is nothing that has to be there on every machine: what is wrong with it is told, and is no failure. */
+function cudaFindings(): Finding[] {
+  return cudaReport().lines.map((found, index) => ({ name: index === 0 ? 'cuda' : '', found, missing: false }))
+}
+
 const commands = {
-  devices: () => Promise.resolve([deviceFinding('cpu'), deviceFinding('reference')]),
+  devices: () =>
+    Promise.resolve([
+      ...(cudaReport().usable ? [deviceFinding('cuda')] : []),
+      deviceFinding('cpu'),
+      deviceFinding('reference'),
+    ]),
   doctor: async () => [
     nodeFinding(),
     machineFinding(),
     deviceFinding('cpu'),
     deviceFinding('reference'),
-    { name: 'cuda', found: 'not built yet', missing: false },
+    ...cudaFindings(),
     await imagesFinding(),
   ],
 } satisfies Readonly<Record<string, () => Promise<Finding[]>>>

@@ -1,6 +1,7 @@
 // The public face, and the composition root: here, and only here, the devices are known by name. Importing does nothing
 // but define; a device is made when it is first needed.
 import { cpuDevice } from './cpu/index.ts'
+import { cudaDevice, cudaProbe, doctorLines } from './cuda/index.ts'
 import type { Device } from './tensor/device.ts'
 import { setDeviceChoice } from './tensor/dispatch.ts'
 import { PullbackError } from './tensor/errors.ts'
@@ -60,42 +61,57 @@ export * as random from './tensor/random.ts'
 /** Trees of tensors: flatten, unflatten, map. */
 export * as tree from './tensor/tree.ts'
 
-/** The devices by name. */
-export type DeviceName = 'cpu' | 'reference'
+/** The devices by name; `cuda` is the first GPU that the driver shows, `cuda:1` the second. */
+export type DeviceName = 'cpu' | 'reference' | 'cuda' | `cuda:${number}`
 
-const makers: Readonly<Record<DeviceName, () => Device | undefined>> = { cpu: cpuDevice, reference: referenceDevice }
 const made = new Map<DeviceName, Device>()
 
 /**
- * The device of that name, the same one at each call: `cpu` compiles programs to C with the system's compiler,
- * `reference` interprets them slowly in TypeScript.
+ * The device of that name, the same one at each call: `cuda` compiles programs for an NVIDIA GPU, `cpu` to C with the
+ * system's compiler, `reference` interprets them slowly in TypeScript. Nothing takes another's place.
  *
- * @throws PullbackError 'device' for another name; 'compiler' where cpu finds no C compiler.
+ * @throws PullbackError 'device' for another name, and with one sentence where CUDA cannot be used; 'compiler' where cpu
+ * finds no C compiler.
  */
 export function device(name: DeviceName): Device {
-  const known = made.get(name)
-  if (known !== undefined) return known
-  const make = makers[name] as (typeof makers)[DeviceName] | undefined
-  if (make === undefined)
-    throw new PullbackError('device', `[device] expected ${Object.keys(makers).join(' or ')}, got '${name}'.`)
-  const fresh = make()
-  if (fresh === undefined)
-    throw new PullbackError('compiler', '[device] the CPU device found no C compiler. Install gcc or clang, or set CC.')
-  made.set(name, fresh)
-  logLine('info', () => `[device] ${fresh.description}`)
+  const known = name === 'cuda' ? 'cuda:0' : name
+  const fresh = made.get(known) ?? make(known)
+  if (!made.has(known)) logLine('info', () => `[device] ${fresh.description}`)
+  made.set(known, fresh)
   return fresh
 }
 
-/** What is used where nobody chose: the compiled CPU device, or the reference with a sentence on stderr about why. */
+function make(name: DeviceName): Device {
+  const [, ordinal] = /^cuda:(\d+)$/.exec(name) ?? []
+  if (ordinal !== undefined) return cudaDevice({ ordinal: Number(ordinal) })
+  if (name === 'reference') return referenceDevice()
+  if (name !== 'cpu')
+    throw new PullbackError('device', `[device] expected cpu, reference, cuda or cuda:N, got '${name}'.`)
+  const compiled = cpuDevice()
+  if (compiled !== undefined) return compiled
+  throw new PullbackError('compiler', '[device] the CPU device found no C compiler. Install gcc or clang, or set CC.')
+}
+
+/** What CUDA needs and what of it is here, as lines of text, and whether it can be used. Throws nothing. */
+export function cudaReport(): { readonly usable: boolean; readonly lines: readonly string[] } {
+  const found = cudaProbe()
+  return { usable: found.problems.length === 0, lines: doctorLines(found) }
+}
+
+/** What is used where nobody chose: a GPU, else the compiled CPU device, else the reference; and a line about why. */
 function automatic(): Device {
-  const compiled = made.get('cpu') ?? cpuDevice()
-  if (compiled === undefined) {
+  const { discovery, problems } = cudaProbe()
+  const [problem] = problems
+  if (problem === undefined) return device('cuda')
+  // A machine without a driver is one without a GPU, which is no news; half of what CUDA needs is.
+  logLine(discovery.driver === undefined ? 'info' : 'warn', () => `[device] no GPU is used: ${problem.sentence}`)
+  try {
+    return device('cpu')
+  } catch (error) {
+    if (!(error instanceof PullbackError) || error.code !== 'compiler') throw error
     logLine('warn', () => '[device] no C compiler found (gcc, clang or CC), so programs are interpreted, slowly.')
     return device('reference')
   }
-  made.set('cpu', compiled)
-  logLine('info', () => `[device] chosen by itself: ${compiled.description}`)
-  return compiled
 }
 
 setDeviceChoice(automatic)

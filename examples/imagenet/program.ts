@@ -11,10 +11,9 @@ export type Architectures = Readonly<Record<string, (options?: nn.ArchitectureOp
 export const deviceNames = ['auto', 'cpu', 'reference', 'cuda'] as const
 
 /** Makes a device the default one; `auto` leaves the choice to the library. */
-export function chooseDevice(name: string): Device {
-  if (name === 'cuda') throw new PullbackError('device', '[device] cuda is not built yet. Use --device cpu, or auto.')
+export function chooseDevice(name: (typeof deviceNames)[number]): Device {
   if (name === 'auto') return defaultDevice()
-  const chosen = device(name === 'reference' ? 'reference' : 'cpu')
+  const chosen = device(name)
   setDefaultDevice(chosen)
   return chosen
 }

@@ -1,11 +1,23 @@
 // The last rewriting before memory is assigned: every output gets a value of its own, and every operand of a library
 // call is a value, not a literal.
-import { type Atom, type EquationOf, type Program, type Var, variable } from '../tensor/program.ts'
+import { type Atom, type Equation, type EquationOf, type Program, type Var, variable } from '../tensor/program.ts'
 import { isLibrary } from './materialize.ts'
 
 /** A copy, as an equation: a cast to the dtype the operand has. */
 function copyOf(atom: Atom): EquationOf<'cast'> {
   return { primitive: 'cast', inputs: [atom], params: { dtype: atom.type.dtype }, outputs: [variable(atom.type)] }
+}
+
+/**
+ * The program with the casts of its inputs in front. The 16-bit weights are kept from the forward to the backward pass
+ * anyway; made all at once, they do not wait for each other's memory.
+ */
+export function castInputsFirst(program: Program): Program {
+  const inputs = new Set<Atom>(program.inputs)
+  const isEarly = ({ primitive, inputs: operands }: Equation): boolean =>
+    primitive === 'cast' && operands.every((operand) => inputs.has(operand))
+  const [early, late] = [program.equations.filter(isEarly), program.equations.filter((one) => !isEarly(one))]
+  return { ...program, equations: [...early, ...late] }
 }
 
 /**

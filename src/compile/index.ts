@@ -7,7 +7,7 @@ import { at, sizeOf, zip } from '../tensor/shape.ts'
 import { verifyProgram } from '../tensor/verify.ts'
 import { kernelBytes, kernelFlops, libraryBytes, libraryFlops } from './cost.ts'
 import { decompose } from './decompose.ts'
-import { finishProgram } from './finish.ts'
+import { castInputsFirst, finishProgram } from './finish.ts'
 import { type Item, group } from './group.ts'
 import { lowerKernel } from './lower-kernel.ts'
 import { type Values, materialize } from './materialize.ts'
@@ -63,7 +63,8 @@ export function compileProgram(program: Program, options: PlanOptions): Plan {
   const verify = options.verify ?? process.env['PULLBACK_VERIFY'] !== undefined
   const fuse = options.optimize === 'fuse'
   const simplified = optimizeProgram(program, options.optimize, verify)
-  const optimized = finishProgram(fuse ? rematerialize(simplified) : simplified, options.donate)
+  const arranged = fuse ? castInputsFirst(rematerialize(simplified)) : simplified
+  const optimized = finishProgram(arranged, options.donate)
   if (verify) verifyProgram(optimized, 'finishProgram')
   const values = materialize(optimized, !fuse)
   const items = group(optimized, values, fuse)

@@ -78,8 +78,9 @@ export function trimCache(folder: string, limit: number, now = Date.now()): void
 function itemsOf(folder: string): Item[] {
   return names(folder).flatMap((name): Item[] => {
     const path = join(folder, name)
-    if (name === 'plans') return itemsOf(path).map((item) => ({ ...item, name: join(name, item.name) }))
-    if (/^[0-9a-f]+\.so$|\.txt$/.test(name)) return itemOf(path, name, [path])
+    if (name === 'plans')
+      return names(path).flatMap((plan) => itemOf(join(path, plan), join(name, plan), [join(path, plan)]))
+    if (/^[0-9a-f]+\.so$/.test(name)) return itemOf(path, name, [path])
     if (!/^(prelude|build)-/.test(name)) return []
     return itemOf(
       path,

@@ -113,10 +113,7 @@ export class CudaDevice implements Device {
 
   close(): Promise<void> {
     this.#open = false
-    this.#ending ??= this.#end().catch((error: unknown) => {
-      this.#ending = undefined // so that a second attempt can be made
-      throw error
-    })
+    this.#ending ??= this.#end()
     return this.#ending
   }
 

@@ -76,6 +76,7 @@ export class CudaExecutable implements Executable {
       try {
         for (const index of options.donate) device.settleReads(at(given, index))
         const memory = this.#memory()
+        this.#replays.note(given)
         const graph = device.settings.graphs && this.#launches.count >= fewWorks && this.#runs > 0
         const outputs = graph ? this.#replay(given, memory) : this.#launch(given, memory)
         this.#runs += 1

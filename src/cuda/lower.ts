@@ -5,6 +5,7 @@ import type { PrintedPointer } from '../compile/print/index.ts'
 import { InternalError } from '../tensor/errors.ts'
 import { at, range } from '../tensor/shape.ts'
 import { attempt } from './runtime/cleanup.ts'
+import { arrangeSteps, launchTogether } from './together.ts'
 import type { KernelLaunch, LibraryCall, Lowered, Work } from './work.ts'
 
 /** Where a pointer leads: `offset` bytes into what the slot stands for in a run. */
@@ -55,8 +56,11 @@ const alignment = 256
  */
 export function lowerPlan(plan: Plan, lowerStep: LowerStep, separate = false): LoweredPlan {
   const { lowered, release } = lowerSteps(plan.steps, lowerStep)
-  const layout = separate ? separateLayout(plan, lowered) : arenaLayout(plan, lowered)
-  const works = lowered.flatMap((step, index) => bindWorks(plan, index, step, layout))
+  const order = arrangeSteps(plan.steps, lowered)
+  const layout = separate ? separateLayout(plan, lowered) : arenaLayout(plan, lowered, order)
+  const works = order.flatMap((steps) =>
+    launchTogether(steps.map((step) => bindWorks(plan, step, at(lowered, step), layout))),
+  )
   return { works, memory: layout.memory, release }
 }
 
@@ -67,15 +71,25 @@ interface Layout {
   scratch(step: number): Place
 }
 
-function arenaLayout(plan: Plan, lowered: readonly Lowered[]): Layout {
+/** The scratch of steps that run together lies side by side, that of others in the same place. */
+function arenaLayout(plan: Plan, lowered: readonly Lowered[], order: readonly (readonly number[])[]): Layout {
   const slot = plan.inputs.length + plan.outputs.length
   const scratchAt = Math.ceil(plan.arenaBytes / alignment) * alignment
-  const scratchBytes = lowered.reduce((most, step) => Math.max(most, step.scratchBytes), 0)
+  const offsets = new Map<number, number>()
+  let scratchBytes = 0
+  for (const steps of order) {
+    let used = 0
+    for (const step of steps) {
+      offsets.set(step, scratchAt + used)
+      used += Math.ceil(at(lowered, step).scratchBytes / alignment) * alignment
+    }
+    scratchBytes = Math.max(scratchBytes, used)
+  }
   const bytes = scratchBytes === 0 ? plan.arenaBytes : scratchAt + scratchBytes
   return {
     memory: bytes === 0 ? [] : [bytes],
     temporary: (_buffer, offset) => ({ slot, offset }),
-    scratch: () => ({ slot, offset: scratchAt }),
+    scratch: (step) => ({ slot, offset: offsets.get(step) ?? scratchAt }),
   }
 }
 

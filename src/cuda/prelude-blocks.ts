@@ -4,6 +4,11 @@
 
 const arithmetic = `
 #define PB_MAX(a, b) ((a) > (b) ? (a) : (b))
+#ifdef __CUDACC__
+#define PB_UNROLL_4 _Pragma("unroll 4")
+#else
+#define PB_UNROLL_4
+#endif
 PB_INLINE pbv_f pb_fma(pbv_f a, pbv_f b, pbv_f c) { return fmaf(a, b, c); }
 PB_INLINE pbv_d pb_fma(pbv_d a, pbv_d b, pbv_d c) { return fma(a, b, c); }
 /* Whether x takes the place of best: the first of equals stays, and NaN is the largest. */
@@ -77,7 +82,7 @@ template <int Extent, bool Deep, class R> PB_INLINE void pb_stage(pb_quad<R> *sh
 template <int Rows, int Columns, class R>
 PB_INLINE void pb_multiply(const pb_quad<R> *left, const pb_quad<R> *right, R *sums) {
   const int i = (int)pb_thread() / (Columns / 4), j = (int)pb_thread() % (Columns / 4);
-  PB_UNROLL
+  PB_UNROLL_4
   for (int d = 0; d < 16; ++d) {
     const pb_quad<R> a = left[d * pb_side<Rows>::pitch / 4 + i], b = right[d * pb_side<Columns>::pitch / 4 + j];
     PB_UNROLL

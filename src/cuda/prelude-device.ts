@@ -12,22 +12,27 @@ typedef unsigned int uint32_t;
 typedef long long int64_t;
 typedef unsigned long long uint64_t;
 #define PB_INLINE static __device__ __forceinline__
+#define PB_MEMBER __device__ __forceinline__
 #define PB_SHARED __shared__
 #define PB_UNROLL _Pragma("unroll")
 #define PB_KERNEL(name, pointers, numbers) \\
   extern "C" __global__ void __launch_bounds__(256) name(const pb_arguments<pointers, numbers> a)
+#define PB_ENTRY_MANY(name, pointers, numbers) \\
+  extern "C" __global__ void __launch_bounds__(256) name(const __grid_constant__ pb_arguments<pointers, numbers> a)
 #else
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #define PB_INLINE static inline
+#define PB_MEMBER inline
 #define PB_SHARED static
 #define PB_UNROLL
 #define PB_KERNEL(name, pointers, numbers) \\
   static void name##_body(const pb_arguments<pointers, numbers> &a); \\
   extern "C" void name(const void *a) { name##_body(*(const pb_arguments<pointers, numbers> *)a); } \\
   static void name##_body(const pb_arguments<pointers, numbers> &a)
+#define PB_ENTRY_MANY(name, pointers, numbers) PB_KERNEL(name, pointers, numbers)
 /* The simulation sets the place of the thread that runs, and what a barrier does. */
 static uint32_t pb_sim_block, pb_sim_thread;
 static void (*pb_sim_barrier)(void);
@@ -48,6 +53,24 @@ PB_INLINE uint32_t pb_block() { return pb_sim_block; }
 PB_INLINE uint32_t pb_thread() { return pb_sim_thread; }
 PB_INLINE void pb_barrier() { pb_sim_barrier(); }
 #endif
+/* Up to "most" (a power of two) launches of one kernel as one: all their pointers, all their numbers, and their first blocks. */
+struct pb_view {
+  void *const *p;
+  const int64_t *n;
+};
+struct pb_place {
+  uint32_t block;
+  PB_MEMBER uint32_t operator()() const { return block; }
+};
+#define PB_KERNEL_MANY(name, all_pointers, all_numbers, pointers, numbers, most) \\
+  PB_INLINE void name##_one(const pb_view a, const pb_place pb_block); \\
+  PB_ENTRY_MANY(name, all_pointers, all_numbers) { \\
+    const int64_t *const first = a.n + numbers * most; \\
+    uint32_t i = 0; \\
+    for (uint32_t step = most / 2; step > 0; step /= 2) i += pb_block() >= first[i + step] ? step : 0; \\
+    name##_one({a.p + pointers * i, a.n + numbers * i}, {pb_block() - (uint32_t)first[i]}); \\
+  } \\
+  PB_INLINE void name##_one(const pb_view a, const pb_place pb_block)
 `
 
 /** Bits of floating-point numbers. */

@@ -28,8 +28,8 @@ interface Bound {
   readonly own: boolean
 }
 
-/** Donated inputs that come back elsewhere are bound there so many times; then they get blocks of our own. */
-const mostRebindings = 4
+/** A donated input that is elsewhere so many runs in a row gets a block of our own, and is not bound in place again. */
+const mostMoves = 2
 
 /** What the recordings were and cost so far. */
 export interface ReplayCounts {
@@ -44,7 +44,9 @@ export class Replays {
   #outputs: readonly Block[] = []
   #memory: readonly DevicePointer[] = []
   #graph: GraphExecutable | undefined
-  #rebindings = 0
+  /** For each input where it was in the last run, and how many runs in a row it has been elsewhere than before. */
+  #seen: readonly DevicePointer[] = []
+  #moves: readonly number[] = []
   readonly #counts = { recordings: 0, copiedInputs: 0, copiedBytes: 0 }
 
   constructor(
@@ -75,6 +77,15 @@ export class Replays {
   /** The block in which the graph reads an input, and leaves the output that takes it over. */
   input(index: number): Block {
     return at(this.#inputs, index).block
+  }
+
+  /** Notes where a run finds its inputs; to be called for each, recorded or not. */
+  note(given: readonly Pick<Given, 'block'>[]): void {
+    this.#moves = given.map(({ block }, index) => {
+      const before = this.#seen[index]
+      return before === undefined || before === block.address ? 0 : (this.#moves[index] ?? 0) + 1
+    })
+    this.#seen = given.map(({ block }) => block.address)
   }
 
   /**
@@ -135,7 +146,6 @@ export class Replays {
           : this.#outputs.map((block) => hold(block.retain()))
       const blocks = inputs.map(({ block }) => block)
       const graph = record(this.driver, this.queue, (stream) => this.enqueue(stream, blocks, outputs, memory))
-      if (this.#graph !== undefined && keeps.includes(false)) this.#rebindings += 1
       this.release()
       this.#graph = graph
       this.#inputs = inputs
@@ -148,17 +158,19 @@ export class Replays {
     }
   }
 
-  /** Inputs that cannot stay are bound where they are; those that others go on holding get blocks of our own. */
+  /**
+   * Inputs that cannot stay are bound anew: where they are, if they are likely to be there the next time, else to blocks of
+   * our own. A batch is elsewhere in each run; a state stays where it is, since its results take its memory over.
+   */
   #bindInputs(given: readonly Given[], keeps: readonly boolean[], hold: (block: Block) => Block): Bound[] {
-    const taken = new Set(this.#inputs.flatMap(({ block }, index) => (at(keeps, index) ? [block] : [])))
     const again = this.#graph !== undefined
     return given.map(({ block, donated }, index) => {
       const before = this.#inputs[index]
       if (before !== undefined && at(keeps, index)) return { block: hold(before.block.retain()), own: before.own }
-      const inPlace = !taken.has(block) && (!again || (donated && this.#rebindings < mostRebindings))
-      if (!inPlace) return { block: hold(this.allocate(at(this.inputBytes, index))), own: true }
-      taken.add(block)
-      return { block: hold(block.retain()), own: false }
+      const moves = this.#moves[index] ?? 0
+      const stays = donated ? moves < mostMoves : !again && moves === 0
+      if (stays) return { block: hold(block.retain()), own: false }
+      return { block: hold(this.allocate(at(this.inputBytes, index))), own: true }
     })
   }
 }

@@ -1,15 +1,15 @@
 // What the library tells on stderr while it works, as far as PULLBACK_LOG asks for it. What a program prints about its run
 // (progress, records) is the program's; errors are thrown, not logged.
 
-/** How much is told, from the least to the most; each level includes those before it. */
-export const logLevels = ['error', 'warn', 'info', 'debug'] as const
-
 /**
  * `error`: nothing but the error that ends a program. `warn` (unless said otherwise): what works, but not as it should.
  * `info`: devices chosen, functions traced and compiled, kernels built. `debug`: single operations and the files their plans
  * are written to as well; programs print the stack of the error that ends them.
  */
-export type LogLevel = (typeof logLevels)[number]
+export type LogLevel = 'error' | 'warn' | 'info' | 'debug'
+
+/** From the least to the most; each level includes those before it. */
+export const logLevels: readonly LogLevel[] = ['error', 'warn', 'info', 'debug']
 
 const usual: LogLevel = 'warn'
 

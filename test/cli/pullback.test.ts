@@ -11,6 +11,13 @@ describe('pullback', () => {
     expect(stdout.includes('missing: cpu')).toBe(/^! cpu /m.test(stdout))
   })
 
+  it('doctor tells of each CUDA library where it is, or that it was not found, and whether CUDA can be used', async () => {
+    const { stdout } = await start('src/cli.ts', ['doctor'])
+    for (const library of ['driver', 'NVRTC', 'cuBLASLt', 'cuDNN'])
+      expect(stdout).toMatch(new RegExp(`${library}: +\\S`))
+    expect(stdout).toMatch(/CUDA can(not)? be used/)
+  })
+
   it('knows no other command: exit 2', async () => {
     const { code, stderr } = await start('src/cli.ts', ['dance'])
     expect(code).toBe(2)

@@ -75,6 +75,13 @@ describe('a problem', () => {
     )
   })
 
+  test('has a text of its own for each padding', () => {
+    const bits = [0, 1].flatMap((a) => [0, 1].map((b) => [a, b] as const))
+    const paddings = bits.flatMap((rows) => bits.map((columns) => [rows, columns] as const))
+    const texts = paddings.map((padding) => showProblem({ ...problem, padding }))
+    expect(new Set(texts).size).toBe(16)
+  })
+
   test('is cuDNN’s for f16, bf16 and f32 that hold something', () => {
     expect((['f16', 'bf16', 'f32'] as const).map((dtype) => supportedByCudnn(equation(problem, dtype)))).toEqual([
       true,

@@ -92,7 +92,13 @@ function lowerFake(gpu: FakeGpu, step: Step): Lowered {
       scratchBytes: 0,
     }
   const name = `fake_${steps}`
-  gpu.kernels.set(name, { words: count + 2, run: (words) => run(words.slice(0, count)) })
+  gpu.kernels.set(name, {
+    words: count + 2,
+    run: (words) => {
+      gpu.bytes(at(words, count), 64).fill(0xaa) // what is in the scratch memory is nobody's
+      run(words.slice(0, count))
+    },
+  })
   const pointers = range(count).map((index) => ({ kind: 'operand', index }) as const)
   const scratch = { kind: 'scratch', offset: 256 } as const
   const launch = { source: { name, text: name }, blocks: 1, threads: 256, sharedBytes: 0 }

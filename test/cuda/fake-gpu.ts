@@ -23,6 +23,7 @@ interface FakeStream {
   recording: { readonly works: (() => void)[]; invalid: boolean } | undefined
 }
 
+const givesBack = /^(destroy|free|release|unload)/
 const statuses = { invalid: 1, memory: 2, handle: 400, illegal: 700, capture: 900, invalidated: 901 } as const
 
 /** The driver, memory and queues of one made-up GPU. */
@@ -52,17 +53,25 @@ export class FakeGpu {
   }
 
   /** A handle of something that must be destroyed. */
-  make(kind: string, value: unknown = undefined): bigint {
+  make(kind: string, value?: unknown): bigint {
     this.#next += 0x1000n
     this.#objects.set(this.#next, { kind, value })
     return this.#next
   }
 
   /** What a handle stands for. */
-  get<T>(kind: string, handle: bigint): T {
+  get(kind: string, handle: bigint): unknown {
     const found = this.#objects.get(handle)
     if (found?.kind !== kind) throw new Error(`violation: ${handle} is no living ${kind}`)
-    return found.value as T
+    return found.value
+  }
+
+  #stream(handle: bigint): FakeStream {
+    return this.get('stream', handle) as FakeStream
+  }
+
+  #event(handle: bigint): { item?: Item | undefined } {
+    return this.get('event', handle) as { item?: Item | undefined }
   }
 
   destroy(kind: string, handle: bigint): void {
@@ -117,9 +126,10 @@ export class FakeGpu {
           if (left !== undefined) this.#failing.set(name, left - 1)
           if (this.calls === this.failAt || left === 1) {
             this.failed = name
+            if (givesBack.test(name)) call(...values) // as a late error would come
             throw this.error(name, name.startsWith('allocate') ? statuses.memory : statuses.invalid)
           }
-          if (this.broken && !/destroy|free|release|setCurrent|unload/.test(name))
+          if (this.broken && !givesBack.test(name) && name !== 'setCurrentContext')
             throw this.error(name, statuses.illegal)
           return call(...values)
         },
@@ -138,7 +148,7 @@ export class FakeGpu {
 
   /** Puts work on a stream, or into its recording. */
   enqueue(stream: bigint, run: () => void, after?: Item): Item | undefined {
-    const target = this.get<FakeStream>('stream', stream)
+    const target = this.#stream(stream)
     if (target.recording !== undefined) {
       target.recording.works.push(run)
       return undefined
@@ -151,6 +161,10 @@ export class FakeGpu {
   /** Does the work of a stream up to an item, and what that waits for. */
   #finish(item: Item): void {
     while (!item.done) this.#advance(item.stream)
+  }
+
+  #drain({ items }: FakeStream): void {
+    for (let last = items.at(-1); last !== undefined; last = items.at(-1)) this.#finish(last)
   }
 
   #advance(stream: FakeStream): void {
@@ -191,7 +205,7 @@ export class FakeGpu {
     }
   }
 
-  #devices(): Pick<Driver, Devices> {
+  #devices() {
     return {
       init: () => undefined,
       version: () => 13_000,
@@ -207,17 +221,21 @@ export class FakeGpu {
         for (const [handle, { kind }] of this.#objects) if (kind === 'context') this.#objects.delete(handle)
       },
       setPrimaryContextFlags: () => undefined,
-      setCurrentContext: (context) => void (context !== undefined && this.get('context', context)),
-      synchronizeContext: () => undefined,
-    }
+      setCurrentContext: (context) => {
+        if (context !== undefined) this.get('context', context)
+      },
+      synchronizeContext: () => {
+        for (const { kind, value } of this.#objects.values()) if (kind === 'stream') this.#drain(value as FakeStream)
+      },
+    } satisfies Partial<Driver>
   }
 
-  #modules(): Pick<Driver, Modules> {
+  #modules() {
     return {
       loadModule: (image) => this.make('module', new TextDecoder().decode(image)) as never,
       unloadModule: (module) => this.destroy('module', module),
       kernel: (module, name) => {
-        if (this.get<string>('module', module) !== name) throw new Error(`violation: no ${name} in the module`)
+        if (this.get('module', module) !== name) throw new Error(`violation: no ${name} in the module`)
         this.#next += 8n
         this.#names.set(this.#next, name)
         return this.#next as never
@@ -227,7 +245,7 @@ export class FakeGpu {
       setKernelAttribute: (_, attribute, value) => void this.log.push(`${attribute} ${value}`),
       occupancy: () => 1,
       launch: (launch) => this.#launch(launch),
-    }
+    } satisfies Partial<Driver>
   }
 
   readonly #names = new Map<bigint, string>()
@@ -241,7 +259,7 @@ export class FakeGpu {
     this.enqueue(stream, () => found.run(words))
   }
 
-  #copies(): Pick<Driver, Copies> {
+  #copies() {
     const used = (): number =>
       [...this.#objects].reduce(
         (sum, [address, { kind }]) => sum + (kind === 'device memory' ? (this.#memory.get(address)?.length ?? 0) : 0),
@@ -270,25 +288,24 @@ export class FakeGpu {
       copyOnDevice: copy,
       fill8: (to, value, length, stream) => void this.enqueue(stream, () => this.bytes(to, length).fill(value)),
       fill32: () => undefined,
-    }
+    } satisfies Partial<Driver>
   }
 
-  #queues(): Pick<Driver, Queues> {
-    const recorded = (event: bigint): Item | undefined => this.get<{ item?: Item }>('event', event).item
+  #queues() {
+    const recorded = (event: bigint): Item | undefined => this.#event(event).item
     return {
       createStream: () => this.make('stream', { items: [], recording: undefined }) as never,
       destroyStream: (stream) => this.destroy('stream', stream),
       synchronizeStream: (stream) => {
         this.#outsideOfRecording('cuStreamSynchronize')
-        const { items } = this.get<FakeStream>('stream', stream)
-        for (let last = items.at(-1); last !== undefined; last = items.at(-1)) this.#finish(last)
+        this.#drain(this.#stream(stream))
       },
-      streamDone: (stream) => this.get<FakeStream>('stream', stream).items.length === 0,
+      streamDone: (stream) => this.#stream(stream).items.length === 0,
       streamWaits: (stream, event) => void this.enqueue(stream, () => undefined, recorded(event)),
       createEvent: () => this.make('event', {}) as never,
       destroyEvent: (event) => this.destroy('event', event),
       recordEvent: (event, stream) => {
-        this.get<{ item?: Item | undefined }>('event', event).item = this.enqueue(stream, () => undefined)
+        this.#event(event).item = this.enqueue(stream, () => undefined)
       },
       eventDone: (event) => {
         const item = recorded(event)
@@ -300,91 +317,34 @@ export class FakeGpu {
         if (item !== undefined) this.#finish(item)
       },
       elapsed: () => 1,
-    }
+    } satisfies Partial<Driver>
   }
 
-  #graphs(): Pick<Driver, Graphs> {
+  #graphs() {
     return {
       beginCapture: (stream) => {
-        this.get<FakeStream>('stream', stream).recording = { works: [], invalid: false }
+        this.#stream(stream).recording = { works: [], invalid: false }
       },
       endCapture: (stream) => {
-        const target = this.get<FakeStream>('stream', stream)
+        const target = this.#stream(stream)
         const { recording } = target
         target.recording = undefined
         if (recording === undefined || recording.invalid) throw this.error('cuStreamEndCapture', statuses.invalidated)
         return this.make('graph', recording.works) as never
       },
       captureStatus: (stream) => {
-        const { recording } = this.get<FakeStream>('stream', stream)
+        const { recording } = this.#stream(stream)
         return recording === undefined ? 'none' : recording.invalid ? 'invalidated' : 'active'
       },
       instantiateGraph: (graph) => this.make('graph executable', this.get('graph', graph)) as never,
       uploadGraph: () => undefined,
       launchGraph: (graph, stream) => {
-        for (const work of this.get<(() => void)[]>('graph executable', graph)) this.enqueue(stream, work)
+        for (const work of this.get('graph executable', graph) as (() => void)[]) this.enqueue(stream, work)
         this.log.push('replay')
       },
       destroyGraph: (graph) => this.destroy('graph', graph),
       destroyGraphExecutable: (graph) => this.destroy('graph executable', graph),
-      graphNodeCount: (graph) => this.get<unknown[]>('graph', graph).length,
-    }
+      graphNodeCount: (graph) => (this.get('graph', graph) as unknown[]).length,
+    } satisfies Partial<Driver>
   }
 }
-
-type Devices =
-  | 'init'
-  | 'version'
-  | 'deviceCount'
-  | 'device'
-  | 'deviceName'
-  | 'deviceUuid'
-  | 'deviceMemory'
-  | 'deviceAttribute'
-  | 'retainPrimaryContext'
-  | 'releasePrimaryContext'
-  | 'setPrimaryContextFlags'
-  | 'setCurrentContext'
-  | 'synchronizeContext'
-type Modules =
-  | 'loadModule'
-  | 'unloadModule'
-  | 'kernel'
-  | 'global'
-  | 'kernelAttribute'
-  | 'setKernelAttribute'
-  | 'occupancy'
-  | 'launch'
-type Copies =
-  | 'allocate'
-  | 'free'
-  | 'memoryInfo'
-  | 'allocateHost'
-  | 'freeHost'
-  | 'copyToDevice'
-  | 'copyToHost'
-  | 'copyOnDevice'
-  | 'fill8'
-  | 'fill32'
-type Queues =
-  | 'createStream'
-  | 'destroyStream'
-  | 'synchronizeStream'
-  | 'streamDone'
-  | 'streamWaits'
-  | 'createEvent'
-  | 'destroyEvent'
-  | 'recordEvent'
-  | 'eventDone'
-  | 'synchronizeEvent'
-  | 'elapsed'
-type Graphs =
-  | 'beginCapture'
-  | 'endCapture'
-  | 'captureStatus'
-  | 'instantiateGraph'
-  | 'uploadGraph'
-  | 'launchGraph'
-  | 'destroyGraph'
-  | 'destroyGraphExecutable'
-  | 'graphNodeCount'

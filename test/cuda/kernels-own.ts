@@ -8,9 +8,10 @@ import { lowerOwn } from '../../src/cuda/kernels/index.ts'
 import type { KernelLaunch, Lowered } from '../../src/cuda/work.ts'
 import { type DType, type StorageArray, isFloat } from '../../src/tensor/dtype.ts'
 import { decode, encode, roundTo } from '../../src/tensor/half.ts'
-import type { PrimitiveParams } from '../../src/tensor/primitives.ts'
+import type { Pair, PrimitiveParams } from '../../src/tensor/primitives.ts'
 import type { ReferenceValue } from '../../src/tensor/reference/value.ts'
 import { at, sizeOf } from '../../src/tensor/shape.ts'
+import { runs } from '../runs.ts'
 import { type SimLaunch, SimSources } from '../sim/sources.ts'
 import { programOf, run, value } from '../unit/reference-run.ts'
 
@@ -60,6 +61,21 @@ export function sourcesOf(all: readonly Lowered[]): PrintedSource[] {
   return [...sources.values()]
 }
 
+/** The floating dtypes. */
+export const floats = ['f32', 'f16', 'bf16', 'f64'] as const
+
+/** Two numbers in a range. */
+export function pair(min: number, max: number): fc.Arbitrary<Pair> {
+  return fc.tuple(fc.integer({ min, max }), fc.integer({ min, max }))
+}
+
+/** Draws `count` cases, since the compiler takes many kernels at once, and expects their agreement. */
+export function expectAlways(cases: fc.Arbitrary<OwnCase>, count: number): void {
+  const lists = fc.array(cases, { minLength: count, maxLength: count })
+  const property = fc.property(lists, (list) => expectAgreement(list))
+  fc.assert(property, { numRuns: runs(1), endOnFailure: true })
+}
+
 /** Compiles the kernels of all cases together, runs each under the orders `seeds`, and compares. */
 export function expectAgreement(cases: readonly OwnCase[], seeds: readonly number[] = [0, 7, 1234567]): void {
   const lowered = cases.map(({ equation }) => lowerOwn(equation))
@@ -89,7 +105,7 @@ function bytes({ buffer, byteOffset, byteLength }: StorageArray): Uint8Array {
 function compare({ name, expected, tolerance }: OwnCase, got: ArrayLike<number>): void {
   expected.data.forEach((want, i) => {
     const actual = at(got, i)
-    const close = tolerance !== undefined && Math.abs(actual - want) <= tolerance(i)
+    const close = tolerance !== undefined && Number.isFinite(want) && Math.abs(actual - want) <= tolerance(i)
     if (!close && !Object.is(actual, want)) expect.fail(`${name}: element ${i}: expected ${want}, got ${actual}`)
   })
 }

@@ -1,30 +1,24 @@
-// Our own CUDA kernels for library steps, run on the host from the very text that NVRTC gets, against the reference: random
-// geometries, every dtype, NaN and infinities, ties, windows over the border. Data are small multiples of 1/8, so that sums
+// Pooling and indexing by our own CUDA kernels, run on the host from the very text that NVRTC gets, against the reference:
+// random geometries, every dtype, NaN and infinities, ties, windows over the border. Data are small multiples of 1/8, so that sums
 // are exact and results equal to the bit.
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { lowerOwn } from '../../src/cuda/kernels/index.ts'
 import { type DType, dtypes, isHalf } from '../../src/tensor/dtype.ts'
-import type { ConvParams, Pair, Padding, PoolParams } from '../../src/tensor/primitives.ts'
+import type { Pair, PoolParams } from '../../src/tensor/primitives.ts'
 import type { ReferenceValue } from '../../src/tensor/reference/value.ts'
-import { at, sizeOf } from '../../src/tensor/shape.ts'
-import { runs } from '../runs.ts'
+import { at } from '../../src/tensor/shape.ts'
 import { run, value } from '../unit/reference-run.ts'
-import { type OwnCase, exactValues, expectAgreement, ownCase } from './kernels-own.ts'
-
-const floats = ['f32', 'f16', 'bf16', 'f64'] as const
-
-/** Lists of cases, since the compiler takes many kernels at once. */
-function agree(cases: fc.Arbitrary<OwnCase>, count: number): void {
-  const lists = fc.array(cases, { minLength: count, maxLength: count })
-  fc.assert(
-    fc.property(lists, (list) => expectAgreement(list)),
-    { numRuns: runs(1), endOnFailure: true },
-  )
-}
-
-const pair = (min: number, max: number): fc.Arbitrary<Pair> =>
-  fc.tuple(fc.integer({ min, max }), fc.integer({ min, max }))
+import {
+  type OwnCase,
+  exactValues,
+  expectAgreement,
+  expectAlways,
+  floats,
+  launchesOf,
+  ownCase,
+  pair,
+} from './kernels-own.ts'
 
 describe('pooling', { timeout: 120_000 }, () => {
   const geometry = fc
@@ -45,7 +39,7 @@ describe('pooling', { timeout: 120_000 }, () => {
     })
 
   it('forward', () => {
-    agree(
+    expectAlways(
       fc.tuple(fc.constantFrom('maxPool2d', 'avgPool2d', 'maxPool2dPick'), geometry).map(([primitive, g]) => {
         const x = exactValues(g.dtype, g.shape, g.seed, true)
         if (primitive === 'maxPool2dPick')
@@ -62,7 +56,7 @@ describe('pooling', { timeout: 120_000 }, () => {
   })
 
   it('gradients', () => {
-    agree(
+    expectAlways(
       fc.tuple(fc.boolean(), geometry).map(([max, { dtype, shape, params, seed }]) => {
         const x = exactValues(dtype, shape, seed, true)
         const pooled = at(run('maxPool2d', [x], params), 0)
@@ -110,6 +104,23 @@ describe('pooling', { timeout: 120_000 }, () => {
     expectAgreement(cases)
   })
 
+  it('64-bit indices', () => {
+    const params: PoolParams = {
+      window: [3, 3],
+      stride: [2 ** 31, 2],
+      padding: [
+        [1, 1],
+        [1, 0],
+      ],
+    }
+    const x = exactValues('f16', [2, 5, 6, 8], 4, true)
+    const cotangent = exactValues('f16', at(run('maxPool2d', [x], params), 0).type.shape, 5)
+    const cases = [ownCase('maxPool2d', [x], params), ownCase('maxPool2dGrad', [x, cotangent], params)]
+    for (const { equation } of cases)
+      for (const { source } of launchesOf(lowerOwn(equation))) expect(source.text).toContain('int64_t thread')
+    expectAgreement(cases)
+  })
+
   it('windows over nothing but padding', () => {
     const params: PoolParams = {
       window: [3, 3],
@@ -143,7 +154,7 @@ describe('indices', { timeout: 120_000 }, () => {
   })
 
   it('gather, argMax', () => {
-    agree(
+    expectAlways(
       fc.tuple(fc.boolean(), indexed).map(([gather, { shape, axis, indices, seed, dtype }]) => {
         const x = exactValues(dtype, shape, seed, true)
         const along = axis % shape.length
@@ -194,7 +205,7 @@ describe('indices', { timeout: 120_000 }, () => {
   })
 
   it('scatterAdd', () => {
-    agree(
+    expectAlways(
       fc.tuple(fc.constantFrom(...floats), indexed).map(([dtype, { shape, axis, indices, seed }]) => {
         const along = axis % shape.length
         const updates = exactValues(dtype, shape.with(along, indices.length), seed, true)
@@ -204,18 +215,25 @@ describe('indices', { timeout: 120_000 }, () => {
     )
   })
 
-  it.each([
-    ['more rows than a block owns', [5000, 3], 900],
-    ['more columns than a block has threads', [7, 300], 50],
-    ['more indices than a block looks at, shared by blocks', [5, 4], 5001],
-    ['all into one row', [1, 2], 4500],
-    ['no index', [4, 5], 0],
-  ] as const)('scatterAdd: %s', (_name, shape, count) => {
-    const indices = Array.from({ length: count }, (_, i) => ((i * 7919) % (shape[0] + 4)) - 2)
-    const list = value('i32', [count], indices)
-    const cases = floats.map((dtype) =>
-      ownCase('scatterAdd', [exactValues(dtype, [count, shape[1]], 3), list], { axis: 0, shape: [...shape] }),
-    )
+  it('scatterAdd of more than a block owns, has threads for, or looks at', () => {
+    const sizes = [
+      [5000, 3, 900],
+      [7, 300, 50],
+      [5, 4, 5001], // shared by blocks
+      [1, 2, 4500],
+      [4, 5, 0],
+    ] as const
+    const cases = sizes.flatMap(([rows, columns, count]) => {
+      const list = value(
+        'i32',
+        [count],
+        Array.from({ length: count }, (_, i) => ((i * 7919) % (rows + 4)) - 2),
+      )
+      return floats.map((dtype) =>
+        ownCase('scatterAdd', [exactValues(dtype, [count, columns], 3), list], { axis: 0, shape: [rows, columns] }),
+      )
+    })
+    expect(cases.map(({ equation }) => lowerOwn(equation).works.length)).toContain(2)
     expectAgreement(cases, [0, 11])
   })
 
@@ -227,195 +245,3 @@ describe('indices', { timeout: 120_000 }, () => {
     expectAgreement(cases)
   })
 })
-
-describe('products', { timeout: 120_000 }, () => {
-  const dot = (
-    dtype: DType,
-    {
-      batch,
-      m,
-      n,
-      k,
-      left,
-      right,
-      seed,
-    }: Record<'batch' | 'm' | 'n' | 'k' | 'seed', number> & Record<'left' | 'right', boolean>,
-    special = true,
-  ): OwnCase => {
-    const a = exactValues(dtype, left ? [batch, k, m] : [batch, m, k], seed, special)
-    const b = exactValues(dtype, right ? [batch, n, k] : [batch, k, n], seed + 1)
-    const contract = [[left ? 1 : 2], [right ? 2 : 1]] as const
-    return ownCase('dot', [a, b], { batch: [[0], [0]], contract })
-  }
-
-  it('of any extents', () => {
-    const extent = fc.integer({ min: 1, max: 40 })
-    const extents = fc.record({
-      batch: fc.integer({ min: 1, max: 3 }),
-      m: fc.oneof(extent, fc.constantFrom(64, 65, 130)),
-      n: fc.oneof(extent, fc.constantFrom(4, 64, 68, 257)),
-      k: fc.oneof(extent, fc.constantFrom(16, 17, 32, 300)),
-      left: fc.boolean(),
-      right: fc.boolean(),
-      seed: fc.nat(1000),
-    })
-    agree(
-      fc.tuple(fc.constantFrom(...floats), extents).map(([dtype, each]) => dot(dtype, each)),
-      30,
-    )
-  })
-
-  it('of nothing, of scalars, and of vectors', () => {
-    const cases = floats.flatMap((dtype) => [
-      dot(dtype, { batch: 2, m: 3, n: 5, k: 0, left: false, right: false, seed: 1 }),
-      ownCase('dot', [exactValues(dtype, [], 1), exactValues(dtype, [], 2)], { batch: [[], []], contract: [[], []] }),
-      ownCase('dot', [exactValues(dtype, [33], 1), exactValues(dtype, [33], 2)], {
-        batch: [[], []],
-        contract: [[0], [0]],
-      }),
-      ownCase('dot', [exactValues(dtype, [5], 1), exactValues(dtype, [7], 2)], { batch: [[], []], contract: [[], []] }),
-    ])
-    expectAgreement(cases)
-    expect(
-      lowerOwn(dot('f32', { batch: 2, m: 0, n: 5, k: 3, left: false, right: false, seed: 1 }).equation).works,
-    ).toEqual([])
-  })
-
-  it('deep ones are shared by blocks, and f32 sums stay within their bound', () => {
-    const cases = (['f32', 'f16', 'f64'] as const).flatMap((dtype) =>
-      [3000, 4097].map((k) => {
-        const round = (i: number): number => roundedSine(dtype, i)
-        const a = value(
-          dtype,
-          [5, k],
-          Float64Array.from({ length: 5 * k }, (_, i) => round(i)),
-        )
-        const b = value(
-          dtype,
-          [k, 9],
-          Float64Array.from({ length: 9 * k }, (_, i) => round(i + 77)),
-        )
-        const params = { batch: [[], []], contract: [[1], [0]] } as const
-        const absolute = (x: ReferenceValue): ReferenceValue => ({ ...x, data: x.data.map(Math.abs) })
-        const magnitude = at(run('dot', [absolute(a), absolute(b)], params, { round: false }), 0)
-        // chains of 256 in a run, of runs in a share, and of shares; then the rounding of the result
-        const epsilon = { f32: 2 ** -24, f16: 2 ** -24, f64: 2 ** -53 }[dtype]
-        const last = dtype === 'f16' ? 2 ** -11 : epsilon
-        const chain = 256 + k / 256 + 528
-        return ownCase('dot', [a, b], params, (i) => at(magnitude.data, i) * (chain * epsilon + last))
-      }),
-    )
-    for (const { equation } of cases) expect(lowerOwn(equation).works.length).toBe(2)
-    expectAgreement(cases)
-  })
-})
-
-function roundedSine(dtype: DType, i: number): number {
-  return (
-    at(exactValues(dtype, [1], 0).data, 0) * 0 + at(value(dtype, [1], [Math.fround(Math.sin(i * 12.9898))]).data, 0)
-  )
-}
-
-describe('convolutions', { timeout: 120_000 }, () => {
-  const geometry = fc
-    .record({
-      dtype: fc.constantFrom(...floats),
-      batch: fc.integer({ min: 1, max: 2 }),
-      size: pair(1, 9),
-      window: pair(1, 3),
-      stride: pair(1, 3),
-      dilation: pair(1, 2),
-      padding: fc.tuple(pair(0, 2), pair(0, 2)),
-      groups: fc.integer({ min: 1, max: 3 }),
-      group: fc.constantFrom(1, 3, 4, 8),
-      outGroup: fc.constantFrom(1, 2, 4, 20),
-      seed: fc.nat(1000),
-    })
-    .filter(({ size, window, padding, dilation }) =>
-      ([0, 1] as const).every((i) => size[i] + padding[i][0] + padding[i][1] >= (window[i] - 1) * dilation[i] + 1),
-    )
-    .map(({ batch, size, window, stride, dilation, padding, groups, group, outGroup, ...rest }) => {
-      const params: ConvParams = { stride, dilation, padding, groups }
-      return { ...rest, params, x: [batch, ...size, group * groups], w: [outGroup * groups, ...window, group] }
-    })
-
-  it.each(['conv2d', 'conv2dInputGrad', 'conv2dFilterGrad'] as const)('%s', (primitive) => {
-    agree(
-      geometry.map(({ dtype, params, x: inputShape, w: filterShape, seed }) =>
-        convolution(primitive, dtype, inputShape, filterShape, params, seed),
-      ),
-      24,
-    )
-  })
-
-  it.each(['conv2d', 'conv2dInputGrad', 'conv2dFilterGrad'] as const)(
-    "%s of the model's kinds of layers",
-    (primitive) => {
-      const same: Padding = [
-        [1, 1],
-        [1, 1],
-      ]
-      const none: Padding = [
-        [0, 0],
-        [0, 0],
-      ]
-      const dilation: Pair = [1, 1]
-      const layers: readonly (readonly [readonly number[], readonly number[], ConvParams])[] = [
-        [
-          [1, 14, 14, 3],
-          [64, 7, 7, 3],
-          {
-            stride: [2, 2],
-            padding: [
-              [3, 3],
-              [3, 3],
-            ],
-            dilation,
-            groups: 1,
-          },
-        ],
-        [[1, 8, 9, 64], [72, 1, 1, 64], { stride: [1, 1], padding: none, dilation, groups: 1 }],
-        [[1, 8, 8, 32], [16, 1, 1, 32], { stride: [2, 2], padding: none, dilation, groups: 1 }],
-        [[1, 6, 7, 32], [32, 3, 3, 4], { stride: [1, 1], padding: same, dilation, groups: 8 }],
-        [[1, 8, 8, 32], [32, 3, 3, 8], { stride: [2, 2], padding: same, dilation, groups: 4 }],
-        [[2, 12, 12, 4], [4, 5, 5, 1], { stride: [1, 1], padding: none, dilation, groups: 4 }],
-      ]
-      const cases = layers.flatMap(([x, w, params], i) =>
-        (['f16', 'f32'] as const).map((dtype) => convolution(primitive, dtype, x, w, params, i)),
-      )
-      expectAgreement(cases, [0, 5])
-    },
-  )
-
-  it('of no images: a filter gradient of zeros, and nothing else to do', () => {
-    const params: ConvParams = {
-      stride: [1, 1],
-      padding: [
-        [0, 0],
-        [0, 0],
-      ],
-      dilation: [1, 1],
-      groups: 1,
-    }
-    expectAgreement([convolution('conv2dFilterGrad', 'f16', [0, 4, 4, 8], [3, 2, 2, 8], params, 1)])
-    expect(lowerOwn(convolution('conv2d', 'f16', [0, 4, 4, 8], [3, 2, 2, 8], params, 1).equation).works).toEqual([])
-  })
-})
-
-/** Images have NaN and infinities where padding meets none of them. */
-function convolution(
-  primitive: 'conv2d' | 'conv2dInputGrad' | 'conv2dFilterGrad',
-  dtype: DType,
-  inputShape: readonly number[],
-  filterShape: readonly number[],
-  params: ConvParams,
-  seed: number,
-): OwnCase {
-  const x = exactValues(dtype, inputShape, seed, sizeOf(inputShape) > 20)
-  const w = exactValues(dtype, filterShape, seed + 1)
-  const [y] = run('conv2d', [x, w], params)
-  const cotangent = (special: boolean): ReferenceValue => exactValues(dtype, y?.type.shape ?? [], seed + 2, special)
-  if (primitive === 'conv2d') return ownCase(primitive, [x, w], params)
-  if (primitive === 'conv2dInputGrad') return ownCase(primitive, [cotangent(true), w], { ...params, inputShape })
-  return ownCase(primitive, [x, cotangent(false)], { ...params, filterShape })
-}

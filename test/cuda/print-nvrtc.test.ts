@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest'
 import type { PrintedSource } from '../../src/compile/print/index.ts'
 import { cudaOptions, cudaPrelude } from '../../src/cuda/prelude.ts'
 import { seed } from '../runs.ts'
-import { findNvrtc } from './print-nvrtc.ts'
+import { assemblerUsage, findNvrtc } from './print-nvrtc.ts'
 import { kernelsOf, smallPlan, sourcesOf } from './print-plans.ts'
 import { arbitrarySample, reduceKernel } from './print-samples.ts'
 
@@ -55,9 +55,10 @@ function compileAll(sources: readonly PrintedSource[], architecture: string): { 
   const { status, log, cubinBytes } = nvrtc.compile(text, options)
   if (status !== 0) throw new Error(`NVRTC status ${status} for ${architecture}:\n${log.slice(0, 4000)}`)
   expect(cubinBytes).toBeGreaterThan(0)
-  const numbers = (pattern: RegExp): number[] => [...log.matchAll(pattern)].map(([, count]) => Number(count))
-  const registers = numbers(/Used (\d+) registers/g)
-  expect(registers.length, 'every kernel has its line of the assembler').toBe(sources.length)
-  const spilled = numbers(/(\d+) bytes spill (?:stores|loads)/g).reduce((sum, count) => sum + count, 0)
-  return { registers: Math.max(...registers), spilled }
+  const usage = assemblerUsage(log)
+  expect(usage.length, 'every kernel has its line of the assembler').toBe(sources.length)
+  return {
+    registers: Math.max(...usage.map(({ registers }) => registers)),
+    spilled: usage.reduce((sum, { spilled }) => sum + spilled, 0),
+  }
 }

@@ -13,6 +13,29 @@ export interface Compiled {
 /** Compiles a text for an architecture such as sm_90. */
 export type Compile = (text: string, options: readonly string[]) => Compiled
 
+/** What the assembler says of a kernel; NVRTC's log has it with --ptxas-options=-v. */
+export interface AssemblerUsage {
+  readonly name: string
+  readonly registers: number
+  /** Bytes. */
+  readonly spilled: number
+}
+
+/** What NVRTC's log says of each kernel. */
+export function assemblerUsage(log: string): readonly AssemblerUsage[] {
+  return log
+    .split('Compiling entry function')
+    .slice(1)
+    .map((part) => ({
+      name: /'(\w+)'/.exec(part)?.[1] ?? '',
+      registers: Number(/Used (\d+) registers/.exec(part)?.[1]),
+      spilled: [...part.matchAll(/(\d+) bytes spill (?:stores|loads)/g)].reduce(
+        (sum, [, bytes]) => sum + Number(bytes),
+        0,
+      ),
+    }))
+}
+
 /** NVRTC and where it was found; undefined where there is none. */
 export function findNvrtc(): { readonly path: string; readonly compile: Compile } | undefined {
   const files = foldersWithLibraries().flatMap((folder) =>
@@ -30,7 +53,10 @@ function foldersWithLibraries(): string[] {
   const named = ['PULLBACK_CUDA_PATH', 'CUDA_HOME', 'CUDA_PATH'].flatMap((name) => process.env[name] ?? [])
   const roots = [...named, '/usr/local/cuda']
   const python = ['.cuda', ...(process.env['VIRTUAL_ENV'] === undefined ? [] : [process.env['VIRTUAL_ENV']])]
-  return [...roots.flatMap((root) => [join(root, 'lib'), join(root, 'lib64')]), ...python.flatMap(sitePackages)]
+  return [
+    ...roots.flatMap((root) => ['lib', 'lib64', 'cu13/lib', 'cuda_nvrtc/lib'].map((folder) => join(root, folder))),
+    ...python.flatMap(sitePackages),
+  ]
 }
 
 function sitePackages(environment: string): string[] {

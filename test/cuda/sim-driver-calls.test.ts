@@ -4,7 +4,7 @@ import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { probe } from '../../src/cuda/discovery-probe.ts'
 import { bindDriver } from '../../src/cuda/ffi/driver.ts'
 import { cudaOptions, cudaPrelude } from '../../src/cuda/prelude.ts'
-import { type Simulation, simulation } from '../sim/library.ts'
+import { type Simulation, buildMilliseconds, simulation } from '../sim/library.ts'
 import { type PlainDevice, plainDevice, statusOf } from '../sim/plain-device.ts'
 
 const copy = `PB_KERNEL(copy, 2, 1) {
@@ -16,7 +16,7 @@ let sim: Simulation
 let device: PlainDevice
 beforeAll(async () => {
   sim = await simulation('wait')
-}, 300_000)
+}, buildMilliseconds)
 beforeEach(() => {
   sim.reset()
   sim.seed(0)
@@ -56,12 +56,14 @@ describe('what comes first', () => {
     expect(statusOf(() => driver.releasePrimaryContext(gpu))).toBe(201)
   })
 
-  it('discovery finds the driver and NVRTC with their versions, and an H200', () => {
-    const { versions, discovery } = probe(sim.machine, sim.native)
+  it('discovery finds all four libraries with their versions, and an H200', () => {
+    const { versions, problems } = probe(sim.machine, sim.native)
+    expect(problems).toEqual([])
     expect(versions.driver?.version).toBe(13_000)
     expect(versions.nvrtc?.version).toBe(13_000)
+    expect(Math.trunc((versions.cublasLt?.version ?? 0) / 100)).toBe(1301)
+    expect(Math.trunc((versions.cudnn?.version ?? 0) / 100)).toBe(924)
     expect(versions.gpus).toEqual([{ name: 'Simulated H200', capability: 90 }])
-    expect(discovery.problems).toEqual([])
     expect(device.driver.deviceAttribute(device.driver.device(0), 'MULTIPROCESSOR_COUNT')).toBe(132)
   })
 })

@@ -8,14 +8,14 @@ import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { CudaError } from '../../src/cuda/ffi/status.ts'
 import type { DevicePointer } from '../../src/cuda/ffi/values.ts'
 import { range } from '../../src/tensor/shape.ts'
-import { type Simulation, simulation } from '../sim/library.ts'
+import { type Simulation, buildMilliseconds, simulation } from '../sim/library.ts'
 import { type PlainDevice, plainDevice, statusOf } from '../sim/plain-device.ts'
 
 let sim: Simulation
 let device: PlainDevice
 beforeAll(async () => {
   sim = await simulation()
-}, 300_000)
+}, buildMilliseconds)
 beforeEach(() => {
   sim.reset()
   sim.seed(0)
@@ -137,6 +137,7 @@ describe('memory', () => {
     expect(live).toEqual({ event: 1, module: 1, stream: 1 })
     driver.synchronizeStream(stream)
     driver.releasePrimaryContext(driver.device(0))
+    expect(sim.report()).toMatchObject({ memory: [], live: {}, used: 0, peak: 100 })
     expect(sim.report().violations.toSorted()).toEqual([
       'the context ended with 1 live event',
       'the context ended with 1 live module',

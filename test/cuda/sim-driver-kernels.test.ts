@@ -6,7 +6,7 @@ import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { at, range } from '../../src/tensor/shape.ts'
 import { runs } from '../runs.ts'
 import { DriverKernels } from '../sim/driver-kernels.ts'
-import { type Simulation, simulation } from '../sim/library.ts'
+import { type Simulation, buildMilliseconds, simulation } from '../sim/library.ts'
 import { type PlainDevice, plainDevice, statusOf } from '../sim/plain-device.ts'
 import { arbitrarySample, expectAgreement, reduceKernel } from './print-samples.ts'
 
@@ -14,7 +14,7 @@ let sim: Simulation
 let device: PlainDevice
 beforeAll(async () => {
   sim = await simulation()
-}, 300_000)
+}, buildMilliseconds)
 beforeEach(() => {
   sim.reset()
   sim.seed(0)

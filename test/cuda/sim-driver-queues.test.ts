@@ -5,14 +5,14 @@ import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { driverFlags } from '../../src/cuda/ffi/driver-constants.ts'
 import { at, range } from '../../src/tensor/shape.ts'
 import { runs } from '../runs.ts'
-import { type Simulation, simulation } from '../sim/library.ts'
+import { type Simulation, buildMilliseconds, simulation } from '../sim/library.ts'
 import { type PlainDevice, plainDevice, statusOf } from '../sim/plain-device.ts'
 
 let sim: Simulation
 let device: PlainDevice
 beforeAll(async () => {
   sim = await simulation('wait')
-}, 300_000)
+}, buildMilliseconds)
 beforeEach(() => {
   sim.reset()
   sim.seed(0)

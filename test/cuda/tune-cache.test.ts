@@ -106,6 +106,13 @@ describe('the file', () => {
     expect(again.notes).toEqual([`[tune] 1 damaged entries of ${cache.file} are not used and tuned again.`])
   })
 
+  test('the folder is made when it is first written', () => {
+    const place = join(folder(), 'a', 'b')
+    open(place).cache.set('p', entry('a'))
+    expect(open(place).cache.get('p')).toEqual(entry('a'))
+    expect(statSync(place).mode & 0o077).toBe(0)
+  })
+
   test('two processes that write in turn keep what both know', () => {
     const place = folder()
     const [first, second] = [open(place).cache, open(place).cache]
@@ -116,6 +123,9 @@ describe('the file', () => {
     const { cache } = open(place)
     expect(['a', 'b', 'c'].map((key) => cache.get(key)?.id)).toEqual(['a2', 'b2', 'c1'])
     expect(first.get('b')?.id).toBe('b2')
+    // A process stays with what it chose itself.
+    first.set('d', entry('d1'))
+    expect(first.get('a')?.id).toBe('a1')
   })
 
   test('another GPU or another version of a library has a file of its own', () => {
@@ -150,8 +160,9 @@ describe('the file', () => {
   })
 
   test('where it cannot be written, one sentence, and the entries of this process', () => {
-    const place = join(folder(), 'file')
-    writeFileSync(place, '')
+    const file = join(folder(), 'file')
+    writeFileSync(file, '')
+    const place = join(file, 'folder')
     const { cache, notes } = open(place)
     cache.set('p', entry('a'))
     cache.set('q', entry('b'))

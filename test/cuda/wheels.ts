@@ -21,8 +21,9 @@ export function headerFolders(): readonly string[] | undefined {
   return wanted.every((name) => folders.some((folder) => existsSync(join(folder, name)))) ? folders : undefined
 }
 
-/** Says why a test is skipped; a skip nobody hears of is a hole. */
+/** Says why a test is skipped; a skip nobody hears of is a hole. With PULLBACK_CUDA_REQUIRED=1 it is an error. */
 export function absent(what: string): void {
+  if (process.env['PULLBACK_CUDA_REQUIRED'] === '1') throw new Error(`${what}, and PULLBACK_CUDA_REQUIRED is set`)
   process.stderr.write(
     `skipped: ${what} (install nvidia-cudnn-cu13 nvidia-cublas nvidia-cuda-nvrtc nvidia-cuda-runtime and set PULLBACK_CUDA_WHEELS)\n`,
   )

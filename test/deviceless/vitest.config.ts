@@ -9,9 +9,9 @@ export default defineConfig({
   root: fileURLToPath(new URL('../..', import.meta.url)),
   test: {
     ...base.test,
-    include: ['test/deviceless/*.test.ts', 'test/cuda/headers.test.ts', 'test/cuda/ffi-real.test.ts'],
+    include: ['test/deviceless/*.test.ts', 'test/cuda/{headers,ffi-real,print-nvrtc}.test.ts'],
     exclude: [],
     testTimeout: 300_000,
-    hookTimeout: 300_000,
+    hookTimeout: 600_000,
   },
 })

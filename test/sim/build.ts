@@ -15,8 +15,8 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs'
-import { tmpdir, userInfo } from 'node:os'
-import { join } from 'node:path'
+import { availableParallelism, tmpdir, userInfo } from 'node:os'
+import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -26,12 +26,12 @@ import { cudaPrelude } from '../../src/cuda/prelude.ts'
 const sources = fileURLToPath(new URL('native/', import.meta.url))
 const compiler = process.env['CXX'] ?? 'g++'
 const common = ['-std=c++17', '-fPIC']
-const flags = [...common, '-O1', '-fvisibility=hidden', '-Wall', '-Wextra']
+const flags = [...common, '-fvisibility=hidden', '-Wall', '-Wextra']
 /** The flags of builds.cpp for kernels whose products and sums are not contracted: what is compiled ahead is for them. */
 const kernelFlags = [...common, '-O1', '-w', '-fno-strict-aliasing', '-ffp-contract=off']
 const keptMilliseconds = 3 * 24 * 3600 * 1000
-/** The libraries that compute much. */
-const heavy = /^(cudnn|cublaslt)/
+/** Folders beside the builds, whose entries live longer. */
+const shared = ['kernels', 'objects']
 
 /** Every name under which the one library is looked for. */
 const names = [
@@ -80,19 +80,24 @@ export async function buildSimulation(): Promise<SimulationFiles> {
   return files
 }
 
-/** Takes away what no test has used for days. */
-function prune(root: string): void {
-  for (const name of readdirSync(root).filter((known) => known !== 'kernels')) {
-    const path = join(root, name)
-    if (Date.now() - (statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Date.now()) > keptMilliseconds)
-      rmSync(path, { recursive: true, force: true })
+/** Takes away what no test has used, or nobody has made, for days. */
+function prune(folder: string): void {
+  for (const name of readdirSync(folder).filter((known) => !shared.includes(known))) {
+    const path = join(folder, name)
+    if (age(path) > keptMilliseconds) rmSync(path, { recursive: true, force: true })
   }
 }
 
+/** Milliseconds since a file or folder changed; 0 where there is none. */
+function age(path: string): number {
+  const now = Date.now()
+  return now - (statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? now)
+}
+
 function contentHash(): string {
-  const hash = createHash('sha256').update(JSON.stringify([compiler, flags, kernelFlags, names, cudaPrelude]))
-  for (const name of readdirSync(sources).sort()) hash.update(name).update(readFileSync(join(sources, name)))
-  return hash.digest('hex').slice(0, 24)
+  const files = readdirSync(sources).sort()
+  const settings = JSON.stringify([compiler, unitFlags(''), kernelFlags, names, files, cudaPrelude])
+  return digest([settings, ...files.map((name) => readFileSync(join(sources, name)))])
 }
 
 /** A lock is a folder with its owner's process number in it; that of a process that is gone is taken away. */
@@ -112,7 +117,8 @@ function abandoned(lock: string): boolean {
     process.kill(Number(readFileSync(join(lock, 'owner'), 'utf8') || process.pid), 0)
     return false
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'ESRCH'
+    const { code } = error as NodeJS.ErrnoException
+    return code === 'ESRCH' || (code === 'ENOENT' && age(lock) > 60_000)
   }
 }
 
@@ -120,16 +126,15 @@ async function build(root: string, target: string): Promise<void> {
   const work = mkdtempSync(join(root, 'build-'))
   try {
     writeFileSync(join(work, 'prelude.h'), cudaPrelude)
-    const header = join(work, 'world.h')
-    const units = readdirSync(sources).filter((name) => name.endsWith('.cpp'))
-    await all([
-      [...kernelFlags, '-x', 'c++-header', join(work, 'prelude.h'), '-o', join(work, 'prelude.h.gch')],
-      [...flags, '-x', 'c++-header', join(sources, 'world.h'), '-o', `${header}.gch`],
-    ])
-    await all(units.map((name) => unit(name, header, work)))
-    const objects = units.map((name) => join(work, `${name}.o`))
-    await all([['-shared', ...objects, '-ldl', '-lpthread', '-o', join(work, 'libpullback-sim.so')]])
-    for (const file of [...objects, `${header}.gch`]) rmSync(file)
+    const ahead = [...kernelFlags, '-x', 'c++-header', join(work, 'prelude.h'), '-o', join(work, 'prelude.h.gch')]
+    const objects = objectsOf(root)
+    const missing = objects.filter(({ path }) => !existsSync(path))
+    const made = (path: string): string => join(work, basename(path))
+    await all([ahead, ...missing.map(({ source, path }) => [...unitFlags(source), '-c', source, '-o', made(path)])])
+    for (const { path } of missing) renameSync(made(path), path)
+    // It handles signals and has threads: it stays loaded whoever closes it.
+    const link = ['-shared', '-Wl,-z,nodelete', ...objects.map(({ path }) => path), '-ldl', '-lpthread']
+    await all([[...link, '-o', join(work, 'libpullback-sim.so')]])
     mkdirSync(join(work, 'cuda'))
     for (const name of names) symlinkSync('../libpullback-sim.so', join(work, 'cuda', name))
     renameSync(work, target)
@@ -138,16 +143,36 @@ async function build(root: string, target: string): Promise<void> {
   }
 }
 
-/** The arguments that compile one file; the driver's own begin with the header they share, compiled ahead. */
-function unit(name: string, header: string, work: string): readonly string[] {
-  const first = heavy.test(name) ? ['-O2'] : ['-include', header]
-  return [...flags, ...first, '-c', join(sources, name), '-o', join(work, `${name}.o`)]
+/** Every C++ file with its object, which is kept for as long as the file, the headers and the flags stay the same. */
+function objectsOf(root: string): readonly { readonly source: string; readonly path: string }[] {
+  const folder = join(root, 'objects')
+  mkdirSync(folder, { recursive: true })
+  prune(folder)
+  const files = readdirSync(sources).sort()
+  const read = (name: string): Buffer => readFileSync(join(sources, name))
+  const headers = files.filter((name) => name.endsWith('.h')).map(read)
+  const units = files.filter((name) => name.endsWith('.cpp'))
+  return units.map((name) => {
+    const key = digest([JSON.stringify([compiler, unitFlags(name)]), ...headers, read(name)])
+    return { source: join(sources, name), path: join(folder, `${name}.${key}.o`) }
+  })
 }
 
-/** Runs the compiler on each of these, two at a time. */
+/** The libraries compute much. */
+function unitFlags(source: string): readonly string[] {
+  return [...flags, /(^|\/)(cudnn|cublaslt)[^/]*$/.test(source) ? '-O2' : '-O1']
+}
+
+function digest(parts: readonly (string | Buffer)[]): string {
+  const hash = createHash('sha256')
+  for (const part of parts) hash.update(String(part.length)).update('\n').update(part)
+  return hash.digest('hex').slice(0, 24)
+}
+
+/** Runs the compiler on each of these, as many at a time as there are cores. */
 async function all(jobs: readonly (readonly string[])[]): Promise<void> {
   const next = jobs.values()
-  await Promise.all([run(next), run(next)])
+  await Promise.all(Array.from({ length: availableParallelism() }, () => run(next)))
 }
 
 /** Takes compilations until there are none. */

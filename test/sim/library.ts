@@ -59,7 +59,10 @@ export interface Simulation extends SimControls {
 /** How NVRTC compiles: 'wait' for the compiler and its errors, as the real one does, or 'defer' to the first launch. */
 export type CompileMode = 'wait' | 'defer'
 
-/** Builds the simulation if need be, and loads it. The first time takes a minute: allow for it. */
+/** What a test's set-up allows for the first build, which takes a minute where nothing else runs. */
+export const buildMilliseconds = 600_000
+
+/** Builds the simulation if need be, and loads it. */
 export async function simulation(compile: CompileMode = 'defer'): Promise<Simulation> {
   const { library, folder } = await buildSimulation()
   const environment = { PULLBACK_CUDA_PATH: folder, PULLBACK_SIM_COMPILE: compile }

@@ -74,7 +74,7 @@ describe('the compiled device', () => {
     return written
   }
 
-  it('tells what was traced, compiled and built with info', async () => {
+  it('tells what was traced, compiled and built with info', { timeout: 60_000 }, async () => {
     const lines = await told('info')
     if (lines === undefined) return
     expect(lines.filter((line) => line.startsWith('[add]'))).toEqual([])

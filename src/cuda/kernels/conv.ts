@@ -1,9 +1,10 @@
 // Convolutions and their gradients of any floating type and geometry as tiled products that find their elements in the
 // images (implicit GEMM). Padding is a zero that is multiplied; taps that a stride leaves out are not.
 import type { ConvEquation, ConvExtents } from '../../compile/index.ts'
+import { blockThreads } from '../../compile/print/index.ts'
 import type { Lowered } from '../work.ts'
 import { type Index, ceilDiv, indexFor, nothing, printDigits } from './launch.ts'
-import { type Product, type Side, lowerProduct, tileOf } from './products.ts'
+import { type Product, type Side, type Tile, lowerProduct, tileOf } from './products.ts'
 
 /**
  * Lowers a convolution or one of its gradients; operands are the equation's inputs, then its output. Sums are fused
@@ -42,15 +43,24 @@ function shared(conv: ConvExtents) {
   }
 }
 
+const inputNames: ImageNames = {
+  ...{ height: 'height', width: 'width', channels: 'channels', group: 'group' },
+  ...{ tapsX: 'kernelWidth', stepY: 'dilationY', stepX: 'dilationX' },
+}
+const outputNames: ImageNames = {
+  ...{ height: 'outHeight', width: 'outWidth', channels: 'outChannels', group: 'outGroup' },
+  ...{ tapsX: 'tapsX', stepY: 'stepY', stepX: 'stepX' },
+}
+
 /** Rows are output pixels, columns output channels, the depth is taps and input channels. */
 function forward(conv: ConvExtents): Product {
   const { batch, outHeight, outWidth, outChannels, kernelHeight, kernelWidth, dilation, groups } = conv
   const { dtype, index, group, outGroup, numbers } = shared(conv)
   const [rows, depth] = [batch * outHeight * outWidth, kernelHeight * kernelWidth * group]
-  const tile = tileOf(rows, outGroup)
+  const tile = tileOf(dtype, rows, outGroup)
   return {
     ...{ name: 'conv2d', dtype, index, tile, outers: groups, rows, columns: outGroup, depth },
-    left: imageSide(index, 'group', 'kernelWidth', 'dilationY', 'dilationX', ['height', 'width', 'channels'], group),
+    left: imageSide(index, inputNames, group),
     right: {
       operand: 1,
       deep: true,
@@ -60,22 +70,13 @@ function forward(conv: ConvExtents): Product {
     from = (outer * columns + r) * depth + d;
     return true;`,
     },
-    setup: printTable(
+    setup: printTables(
       index,
-      tile.rows,
-      ['base', 'tops', 'lefts'],
-      'firstRow',
+      tile,
       'rows',
+      ['base', 'tops', 'lefts'],
       `
-      ${printDigits(
-        index,
-        'r',
-        [
-          ['ox', 'outWidth'],
-          ['oy', 'outHeight'],
-        ],
-        'image',
-      )}
+      ${printDigits(index, 'r', { ox: 'outWidth', oy: 'outHeight' }, 'image')}
       base[p] = image * height * width * channels + outer * group;
       tops[p] = oy * strideY - padTop;
       lefts[p] = ox * strideX - padLeft;`,
@@ -86,45 +87,50 @@ function forward(conv: ConvExtents): Product {
   }
 }
 
+/** The names by which the text knows the image that a product walks over, and the steps of its taps. */
+interface ImageNames {
+  readonly height: string
+  readonly width: string
+  readonly channels: string
+  /** Channels of a group. */
+  readonly group: string
+  readonly tapsX: string
+  readonly stepY: string
+  readonly stepX: string
+}
+
 /**
- * The channels of an image at the pixel of row `r` (a table gives its image's base and its window's corner) and the tap and
- * channel of depth `d`.
+ * The channels of an image at the pixel of row `r` (tables give its image's base and its window's corner) and the tap and
+ * channel of depth `d`; `group` channels of a tap lie together.
  */
-function imageSide(
-  index: Index,
-  group: string,
-  tapsX: string,
-  stepY: string,
-  stepX: string,
-  [height, width, pitch]: readonly [string, string, string],
-  inner: number,
-): Side {
+function imageSide(index: Index, image: ImageNames, group: number): Side {
   return {
     operand: 0,
     deep: true,
-    wide: inner % 4 === 0,
+    wide: group % 4 === 0,
     place: `
     if (r >= rows || d >= end) return false;
-    const ${index} p = r - firstRow, tap = d / ${group}, v = tap / ${tapsX};
-    const ${index} y = tops[p] + v * ${stepY}, x = lefts[p] + (tap - v * ${tapsX}) * ${stepX};
-    from = base[p] + (y * ${width} + x) * ${pitch} + d - tap * ${group};
-    return y >= 0 && y < ${height} && x >= 0 && x < ${width};`,
+    const ${index} p = r - firstRow, tap = d / ${image.group}, v = tap / ${image.tapsX};
+    const ${index} y = tops[p] + v * ${image.stepY}, x = lefts[p] + (tap - v * ${image.tapsX}) * ${image.stepX};
+    if (y < 0 || y >= ${image.height} || x < 0 || x >= ${image.width}) return false;
+    from = base[p] + (y * ${image.width} + x) * ${image.channels} + d - tap * ${image.group};
+    return true;`,
   }
 }
 
-/** Tables in shared memory of what the rows (or columns) of this tile have in common at every depth. */
-function printTable(
+/** Tables in shared memory of what each row (or column) `r` of this tile, at place `p`, has in common at every depth. */
+function printTables(
   index: Index,
-  extent: number,
+  tile: Tile,
+  side: 'rows' | 'columns',
   names: readonly string[],
-  first: string,
-  end: string,
   entry: string,
 ): string {
+  const [extent, first] = side === 'rows' ? [tile.rows, 'firstRow'] : [tile.columns, 'firstColumn']
   return `PB_SHARED ${index} ${names.map((name) => `${name}[${extent}]`).join(', ')};
-  for (${index} p = (${index})pb_thread(); p < ${extent}; p += 256) {
+  for (${index} p = (${index})pb_thread(); p < ${extent}; p += ${blockThreads}) {
     const ${index} r = ${first} + p;
-    if (r < ${end}) {
+    if (r < ${side}) {
       ${entry.trim()}
     }
   }
@@ -143,10 +149,10 @@ function inputGrad(conv: ConvExtents): Product {
   const [phasesY, phasesX] = [Math.min(stride[0], height), Math.min(stride[1], width)]
   const rows = batch * ceilDiv(height, stride[0]) * ceilDiv(width, stride[1])
   const depth = ceilDiv(kernelHeight, everyY) * ceilDiv(kernelWidth, everyX) * outGroup
-  const tile = tileOf(rows, group)
+  const tile = tileOf(dtype, rows, group)
   return {
     ...{ name: 'conv2dInputGrad', dtype, index, tile, outers: groups * phasesY * phasesX, rows, columns: group, depth },
-    left: imageSide(index, 'outGroup', 'tapsX', 'stepY', 'stepX', ['outHeight', 'outWidth', 'outChannels'], outGroup),
+    left: imageSide(index, outputNames, outGroup),
     right: {
       operand: 1,
       deep: false,
@@ -158,7 +164,7 @@ function inputGrad(conv: ConvExtents): Product {
     from = ((o * kernelHeight + v) * kernelWidth + u) * columns + r;
     return true;`,
     },
-    setup: printPhase(index, tile.rows),
+    setup: printPhase(index, tile),
     result: 'targets[r - firstRow]',
     total: batch * height * width * channels,
     numbers: {
@@ -169,40 +175,23 @@ function inputGrad(conv: ConvExtents): Product {
   }
 }
 
-function printPhase(index: Index, rows: number): string {
+function printPhase(index: Index, tile: Tile): string {
   const axis = (name: 'Y' | 'X', extent: string, kernel: string, pad: string): string => `
   const ${index} grid${name} = (${extent} - phase${name} + stride${name} - 1) / stride${name};
   ${index} firstTap${name} = 0;
   while (firstTap${name} < ${kernel} && (phase${name} + ${pad} - firstTap${name} * dilation${name}) % stride${name} != 0) ++firstTap${name};
   const ${index} taps${name} = (${kernel} - firstTap${name} + every${name} - 1) / every${name};`
-  return `${printDigits(
-    index,
-    'outer',
-    [
-      ['groupAt', 'groups'],
-      ['phaseX', 'phasesX'],
-    ],
-    'phaseY',
-  )}
+  return `${printDigits(index, 'outer', { groupAt: 'groups', phaseX: 'phasesX' }, 'phaseY')}
   ${axis('Y', 'height', 'kernelHeight', 'padTop').trim()}
   ${axis('X', 'width', 'kernelWidth', 'padLeft').trim()}
   const ${index} rows = batch * gridY * gridX, depth = tapsY * tapsX * outGroup;
-  ${printTable(
+  ${printTables(
     index,
-    rows,
-    ['base', 'tops', 'lefts', 'targets'],
-    'firstRow',
+    tile,
     'rows',
+    ['base', 'tops', 'lefts', 'targets'],
     `
-      ${printDigits(
-        index,
-        'r',
-        [
-          ['gx', 'gridX'],
-          ['gy', 'gridY'],
-        ],
-        'image',
-      )}
+      ${printDigits(index, 'r', { gx: 'gridX', gy: 'gridY' }, 'image')}
       const ${index} iy = phaseY + gy * strideY, ix = phaseX + gx * strideX;
       base[p] = image * outHeight * outWidth * outChannels + groupAt * outGroup;
       tops[p] = (iy + padTop - firstTapY * dilationY) / strideY;
@@ -216,7 +205,7 @@ function filterGrad(conv: ConvExtents): Product {
   const { batch, outHeight, outWidth, outChannels, kernelHeight, kernelWidth, dilation, groups } = conv
   const { dtype, index, group, outGroup, numbers } = shared(conv)
   const [columns, depth] = [kernelHeight * kernelWidth * group, batch * outHeight * outWidth]
-  const tile = tileOf(outGroup, columns)
+  const tile = tileOf(dtype, outGroup, columns)
   return {
     ...{ name: 'conv2dFilterGrad', dtype, index, tile, outers: groups, rows: outGroup, columns, depth },
     left: {
@@ -234,35 +223,19 @@ function filterGrad(conv: ConvExtents): Product {
       wide: group % 4 === 0,
       place: `
     if (r >= columns || d >= end) return false;
-    ${printDigits(
-      index,
-      'd',
-      [
-        ['ox', 'outWidth'],
-        ['oy', 'outHeight'],
-      ],
-      'image',
-    ).replaceAll('\n', '\n  ')}
+    ${printDigits(index, 'd', { ox: 'outWidth', oy: 'outHeight' }, 'image').replaceAll('\n', '\n  ')}
     const ${index} p = r - firstColumn, y = oy * strideY + tops[p], x = ox * strideX + lefts[p];
+    if (y < 0 || y >= height || x < 0 || x >= width) return false;
     from = ((image * height + y) * width + x) * channels + base[p];
-    return y >= 0 && y < height && x >= 0 && x < width;`,
+    return true;`,
     },
-    setup: printTable(
+    setup: printTables(
       index,
-      tile.columns,
-      ['base', 'tops', 'lefts'],
-      'firstColumn',
+      tile,
       'columns',
+      ['base', 'tops', 'lefts'],
       `
-      ${printDigits(
-        index,
-        'r',
-        [
-          ['c', 'group'],
-          ['u', 'kernelWidth'],
-        ],
-        'v',
-      )}
+      ${printDigits(index, 'r', { c: 'group', u: 'kernelWidth' }, 'v')}
       base[p] = outer * group + c;
       tops[p] = v * dilationY - padTop;
       lefts[p] = u * dilationX - padLeft;`,

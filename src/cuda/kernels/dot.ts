@@ -14,7 +14,7 @@ export function lowerPlainDot({ dtype, batch, m, n, k, transposeA, transposeB }:
     name: `dot${transposeA ? 'T' : 'N'}${transposeB ? 'T' : 'N'}`,
     dtype,
     index: indexFor(batch * m * k, batch * n * k, batch * m * n, batch, k),
-    tile: tileOf(m, n),
+    tile: tileOf(dtype, m, n),
     ...{ outers: batch, rows: m, columns: n, depth: k, total: batch * m * n },
     left: matrix(0, 'rows', !transposeA, transposeA ? m : k),
     right: matrix(1, 'columns', transposeB, transposeB ? k : n),

@@ -21,7 +21,7 @@ export function lowerGather({ dtype, before, extent, count, after }: IndexedExte
   const units = bytes / unit
   const threads = before * count * units
   const index = indexFor(threads, before * extent * units)
-  const extents = [['u', 'units'] as const, ['j', 'count'] as const]
+  const extents = { u: 'units', j: 'count' }
   const body = `
   ${printDigits(index, 'thread', extents, 'i')}
   const ${index} wanted = ((const int32_t *)a.p[1])[j], row = wanted < 0 ? 0 : PB_MIN(wanted, extent - 1);

@@ -2,15 +2,12 @@
 // scratch memory. What the kernels compute is their own files' part.
 import { blockThreads, type PrintedPointer } from '../../compile/print/index.ts'
 import { nameOf } from '../../compile/print/name.ts'
-import { type DType, type FloatDType, accumulationType, bytesOf } from '../../tensor/dtype.ts'
+import { type DType, bytesOf } from '../../tensor/dtype.ts'
 import { InternalError } from '../../tensor/errors.ts'
 import type { KernelLaunch, Lowered } from '../work.ts'
 
 /** The C type of indices, offsets and extents in a kernel. */
 export type Index = 'int32_t' | 'int64_t'
-
-/** Sums of 16-bit types are kept in f32. */
-export type SumDType = ReturnType<typeof accumulationType>
 
 /** Threads that give every processor of a large GPU enough to do, in blocks. */
 export const fullBlocks = 528
@@ -48,11 +45,6 @@ export function scratch(offset: number): PrintedPointer {
   return { kind: 'scratch', offset }
 }
 
-/** The type in which a floating type is summed. */
-export function sumsOf(dtype: FloatDType): SumDType {
-  return accumulationType(dtype)
-}
-
 /** A kernel of ours and what it is started with. */
 export interface Own {
   /** What it does, as the beginning of its name: `maxPool2d_f16`. */
@@ -71,8 +63,9 @@ export function launchOf({ name, index, blocks, pointers, numbers, body }: Own):
   if (blocks >= 2 ** 31) throw new InternalError(`${name} in ${blocks} blocks`)
   const names = Object.keys(numbers)
   const declarations = names.map((number, i) => `  const ${index} ${number} = (${index})a.n[${i}];\n`).join('')
+  const lines = body.trim().replaceAll(/\n\s*(?=\n)/g, '')
   const print = (symbol: string): string =>
-    `PB_KERNEL(${symbol}, ${pointers.length}, ${names.length}) {\n${declarations}  ${body.trim()}\n}\n`
+    `PB_KERNEL(${symbol}, ${pointers.length}, ${names.length}) {\n${declarations}  ${lines}\n}\n`
   return {
     kind: 'kernel',
     source: nameOf(`pb_${name}`, print),
@@ -98,17 +91,17 @@ export function mapLaunch(own: Omit<Own, 'blocks'>, threads: number): KernelLaun
 }
 
 /**
- * Declarations of the digits of a number, fastest first, as pairs of a name and its extent's name; the last digit, which
- * has no extent, keeps the rest.
+ * Declarations of the digits of a number, fastest first, each with the name of its extent; the last digit, which has no
+ * extent, keeps the rest.
  */
 export function printDigits(
   index: Index,
   number: string,
-  digits: readonly (readonly [name: string, extent: string])[],
+  digits: Readonly<Record<string, string>>,
   last: string,
 ): string {
   let rest = number
-  const lines = digits.map(([name, extent]) => {
+  const lines = Object.entries(digits).map(([name, extent]) => {
     const line = `const ${index} ${name}_rest = ${rest} / ${extent}, ${name} = ${rest} - ${name}_rest * ${extent};`
     rest = `${name}_rest`
     return line

@@ -1,8 +1,8 @@
 // Results whose sums several blocks share: how many shares there are, and the kernel that adds up their partial results in
 // order and rounds once. There are no floating-point atomics, so the same input gives the same bits.
-import { type FloatDType, bytesOf } from '../../tensor/dtype.ts'
+import { type FloatDType, accumulationType, bytesOf } from '../../tensor/dtype.ts'
 import type { KernelLaunch } from '../work.ts'
-import { ceilDiv, fullBlocks, indexFor, mapLaunch, operand, scratch, sumsOf, widthOf } from './launch.ts'
+import { ceilDiv, fullBlocks, indexFor, mapLaunch, operand, scratch, widthOf } from './launch.ts'
 
 /** How a sum is cut: `count` shares of `size` terms, the last one perhaps shorter. */
 export interface Shares {
@@ -22,12 +22,12 @@ export function sharesOf(terms: number, blocks: number, step: number, least: num
 
 /** Bytes of scratch memory for the partial results of `total` elements. */
 export function partialBytes(dtype: FloatDType, total: number, shares: Shares): number {
-  return shares.count === 1 ? 0 : shares.count * total * bytesOf(sumsOf(dtype))
+  return shares.count === 1 ? 0 : shares.count * total * bytesOf(accumulationType(dtype))
 }
 
 /** Adds the partial results, [share, element] from the beginning of scratch memory, to the operand `output`. */
 export function addPartials(dtype: FloatDType, total: number, shares: Shares, output: number): KernelLaunch {
-  const sums = sumsOf(dtype)
+  const sums = accumulationType(dtype)
   const width = widthOf(sums, total)
   const index = indexFor(total * shares.count)
   const t = `pb_${sums}`

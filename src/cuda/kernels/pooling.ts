@@ -66,7 +66,7 @@ function lanes(width: number, statement: string): string {
 }
 
 function printPixel(index: Index, x: string, width: string, y: string, height: string, lanesOfVector: number): string {
-  const extents = [['vector', 'vectors'] as const, [x, width] as const, [y, height] as const]
+  const extents = { vector: 'vectors', [x]: width, [y]: height }
   return `${printDigits(index, 'thread', extents, 'image')}
   const ${index} c = vector * ${lanesOfVector};`
 }
@@ -112,31 +112,30 @@ function printAverage({ dtype }: PoolExtents, width: number, index: Index): stri
 
 /** The largest element of the window, the element of the second operand at its place, or that place. */
 function printMaximum(kind: Exclude<Forward, 'avgPool2d'>, pool: PoolExtents, width: number, index: Index): string {
-  const { dtype } = pool
-  const t = `pb_${dtype}`
-  const [start, result, taken, look] = {
-    maxPool2d: ['-pbv_infinity_f()', t, 'v[k]', ''],
-    maxPool2dPick: ['0', t, 'picked[k]', `pb_load<${t}, ${width}>((const ${t}::bits *)a.p[2] + from, picked);`],
-    where: ['0', `pb_${placeType(pool)}`, '(int32_t)((y - top) * kernelWidth + u - left)', ''],
-  }[kind] as [string, string, string, string]
-  return `${t}::value best[${width}], picked[${width}];
-  ${result}::value result[${width}];
-  ${lanes(width, `result[k] = ${start};`)}
+  const t = `pb_${pool.dtype}`
+  const place = kind === 'where' ? `pb_${placeType(pool)}` : t
+  const picked = `${t}::value picked[${width}];
+      pb_load<${t}, ${width}>((const ${t}::bits *)a.p[2] + from, picked);`
+  const taken = {
+    maxPool2d: 'best[k]',
+    maxPool2dPick: 'picked[k]',
+    where: '(int32_t)((y - top) * kernelWidth + u - left)',
+  }[kind]
+  return `${t}::value best[${width}];
+  ${place}::value result[${width}];
+  ${lanes(width, `best[k] = result[k] = ${kind === 'maxPool2d' ? '-pbv_infinity_f()' : '0'};`)}
   bool first = true;
   for (${index} y = y0; y < y1; ++y)
     for (${index} u = x0; u < x1; ++u) {
       const ${index} from = ((image * height + y) * width + u) * channels + c;
       ${t}::value v[${width}];
+      bool takes[${width}];
       pb_load<${t}, ${width}>(x + from, v);
-      ${look}
-      ${lanes(
-        width,
-        `if (first || pb_larger(v[k], best[k])) {
-        best[k] = v[k];
-        result[k] = ${taken};
-      }`,
-      )}
+      ${lanes(width, 'takes[k] = first || pb_larger(v[k], best[k]);')}
+      ${lanes(width, 'if (takes[k]) best[k] = v[k];')}
       first = false;
+      ${kind === 'maxPool2dPick' ? picked : ''}
+      ${lanes(width, `if (takes[k]) result[k] = ${taken};`)}
     }`
 }
 

@@ -1,8 +1,8 @@
 // Tiled products on the GPU's ordinary arithmetic: blocks of 256 threads, four by four sums a thread, the sides of a tile in
 // shared memory. What lies where in the operands is said by the sides, which dot.ts and conv*.ts write.
-import type { FloatDType } from '../../tensor/dtype.ts'
+import { type FloatDType, accumulationType } from '../../tensor/dtype.ts'
 import type { Lowered } from '../work.ts'
-import { type Index, ceilDiv, launchOf, operand, printDigits, scratch, sumsOf } from './launch.ts'
+import { type Index, ceilDiv, launchOf, operand, printDigits, scratch } from './launch.ts'
 import { addPartials, partialBytes, sharesOf } from './partials.ts'
 
 /** One operand of a product, as rows (for the right one: columns) by depth. */
@@ -48,18 +48,16 @@ export interface Tile {
   readonly columns: number
 }
 
-const tiles: readonly Tile[] = [
-  { rows: 64, columns: 64 },
-  { rows: 256, columns: 16 },
-  { rows: 16, columns: 256 },
-]
+const squareTile: Tile = { rows: 64, columns: 64 }
+const tiles: readonly Tile[] = [squareTile, { rows: 256, columns: 16 }, { rows: 16, columns: 256 }]
 /** Depth of a tile. */
 const tileDepth = 16
-/** Products that a sum takes before it is added to its total, so that f32 stays accurate. */
+/** Products that an f32 sum takes before it is added to its total, so that it stays accurate. */
 const run = 256
 
-/** The tile that wastes the least at the edges of a result. */
-export function tileOf(rows: number, columns: number): Tile {
+/** The tile that wastes the least at the edges of a result; the long sides of the others take too many registers in f64. */
+export function tileOf(dtype: FloatDType, rows: number, columns: number): Tile {
+  if (dtype === 'f64') return squareTile
   const covered = (tile: Tile): number => ceilDiv(rows, tile.rows) * ceilDiv(columns, tile.columns)
   return tiles.reduce((best, tile) => (covered(tile) < covered(best) ? tile : best))
 }
@@ -80,7 +78,7 @@ export function lowerProduct(product: Product): Lowered {
     blocks: blocks * shares.count,
     pointers: [operand(product.left.operand), operand(product.right.operand), split ? scratch(0) : operand(2)],
     numbers: { ...product.numbers, columns, rowTiles, columnTiles, outers, share: shares.size, elements: total },
-    body: printProduct(product, split ? sumsOf(dtype) : dtype),
+    body: printProduct(product, split ? accumulationType(dtype) : dtype),
   })
   const works = split ? [multiply, addPartials(dtype, total, shares, 2)] : [multiply]
   return { works, scratchBytes: partialBytes(dtype, total, shares) }
@@ -89,11 +87,8 @@ export function lowerProduct(product: Product): Lowered {
 function printProduct(product: Product, result: FloatDType): string {
   const { dtype, index, tile, left, right } = product
   const t = `pb_${dtype}`
-  const extents = [
-    ['columnTile', 'columnTiles'],
-    ['rowTile', 'rowTiles'],
-    ['outer', 'outers'],
-  ] as const
+  const extents = { columnTile: 'columnTiles', rowTile: 'rowTiles', outer: 'outers' }
+  const inRuns = dtype !== 'f64'
   const fetch = (depth: string): string =>
     `${printFetch(product, 'left', depth)}\n      ${printFetch(product, 'right', depth)}`
   return `
@@ -109,7 +104,7 @@ function printProduct(product: Product, result: FloatDType): string {
     ${right.place.trim()}
   };
   ${t}::value leftRun[4 * pb_side<${tile.rows}>::runs], rightRun[4 * pb_side<${tile.columns}>::runs];
-  ${t}::value sums[16] = {0}, totals[16] = {0};
+  ${t}::value sums[16] = {0}${inRuns ? ', totals[16] = {0}' : ''};
   if (first < end) {
       ${fetch('first')}
   }
@@ -122,9 +117,9 @@ function printProduct(product: Product, result: FloatDType): string {
       ${fetch(`at + ${tileDepth}`)}
     }
     pb_multiply<${tile.rows}, ${tile.columns}>(left, right, sums);
-    if ((at - first) % ${run} == ${run - tileDepth}) pb_flush(totals, sums);
+    ${inRuns ? `if ((at - first) % ${run} == ${run - tileDepth}) pb_flush(totals, sums);` : ''}
   }
-  pb_flush(totals, sums);
+  ${inRuns ? 'pb_flush(totals, sums);' : ''}
   ${printResult(product, result)}`
 }
 
@@ -136,14 +131,15 @@ function printFetch({ dtype, tile, left, right }: Product, which: 'left' | 'righ
 }
 
 /** Writes the sums of this thread, to the operand or to its share of the partial results. */
-function printResult({ index, tile, columns, result: place }: Product, result: FloatDType): string {
+function printResult({ dtype, index, tile, columns, result: place }: Product, result: FloatDType): string {
   const t = `pb_${result}`
+  const sums = dtype === 'f64' ? 'sums' : 'totals'
   const store =
     columns % 4 === 0
-      ? `pb_store<${t}, 4>(to, totals + 4 * m);`
+      ? `pb_store<${t}, 4>(to, ${sums} + 4 * m);`
       : `PB_UNROLL
       for (int k = 0; k < 4; ++k)
-        if (c + k < columns) pb_put<${t}>(to + k, totals[4 * m + k]);`
+        if (c + k < columns) pb_put<${t}>(to + k, ${sums}[4 * m + k]);`
   return `const ${index} c = firstColumn + (${index})pb_thread() % ${tile.columns / 4} * 4;
   PB_UNROLL
   for (int m = 0; m < 4; ++m) {

@@ -2,9 +2,9 @@
 // indices for those that name its rows, and adds their updates in order.
 import type { IndexedExtents } from '../../compile/index.ts'
 import { blockThreads } from '../../compile/print/index.ts'
-import { type FloatDType, bytesOf } from '../../tensor/dtype.ts'
+import { type FloatDType, accumulationType, bytesOf } from '../../tensor/dtype.ts'
 import type { Lowered } from '../work.ts'
-import { type Index, ceilDiv, indexFor, launchOf, operand, printDigits, scratch, sumsOf } from './launch.ts'
+import { type Index, ceilDiv, indexFor, launchOf, operand, printDigits, scratch } from './launch.ts'
 import { addPartials, partialBytes, sharesOf } from './partials.ts'
 
 /** Bytes of sums that a block owns. */
@@ -24,14 +24,14 @@ export function lowerScatterAdd(extents: IndexedExtents & { readonly dtype: Floa
   const { dtype, before, extent, count, after } = extents
   const total = before * extent * after
   const columns = Math.min(after, blockThreads)
-  const owned = ownedBytes / bytesOf(sumsOf(dtype))
+  const owned = ownedBytes / bytesOf(accumulationType(dtype))
   const rows = Math.min(extent, Math.floor(owned / columns))
   const [ranges, columnParts] = [ceilDiv(extent, rows), ceilDiv(after, columns)]
   const blocks = before * ranges * columnParts
   const shares = sharesOf(count, blocks, tile, tile)
   const split = shares.count > 1
   const index = indexFor(total * shares.count, before * count * after, count + tile)
-  const result = split ? sumsOf(dtype) : dtype
+  const result = split ? accumulationType(dtype) : dtype
   const add = launchOf({
     name: `scatterAdd_${dtype}`,
     index,
@@ -50,7 +50,7 @@ export function lowerScatterAdd(extents: IndexedExtents & { readonly dtype: Floa
 /** A thread adds to one column of every `lanes`-th row; which rows those are does not change the order of any sum. */
 function printScatter(index: Index, dtype: FloatDType, result: FloatDType, owned: number): string {
   const t = `pb_${dtype}`
-  const extents = [['part', 'columnParts'] as const, ['range', 'ranges'] as const, ['before', 'befores'] as const]
+  const extents = { part: 'columnParts', range: 'ranges', before: 'befores' }
   return `
   PB_SHARED ${t}::value sums[${owned}];
   PB_SHARED uint32_t found[${tile}], counts[512];

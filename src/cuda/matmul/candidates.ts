@@ -4,7 +4,7 @@ import type { MemoryCalls } from '../ffi/driver-memory.ts'
 import type { CublasLt } from '../ffi/cublaslt.ts'
 import { cublasStatuses } from '../ffi/cublaslt-constants.ts'
 import { CudaError } from '../ffi/status.ts'
-import { type Session, attempt } from '../runtime/index.ts'
+import { type Session } from '../runtime/index.ts'
 import { InternalError } from '../../tensor/errors.ts'
 import { at } from '../../tensor/shape.ts'
 import type { Candidate, LibraryCall } from '../work.ts'
@@ -24,27 +24,29 @@ export interface MatmulSession extends Pick<Session, 'cublasLt' | 'blas'> {
 const defaults = { workspaceLimit: 64 * 2 ** 20, proposals: 8 } as const
 
 /**
- * The candidates for a product, the heuristics' favourite first: none where cuBLASLt has no algorithm for it. A product
+ * The candidates for a product, the heuristics' favourite first, each made when it is asked for and owned by whoever asked: none where cuBLASLt has no algorithm for it. A product
  * without elements launches nothing, one over an empty sum is a fill with zeros.
  *
  * The operands of a candidate are A, B, the bias where there is one, and C; each starts at a multiple of 256 bytes.
  *
  * @throws CudaError where cuBLASLt fails for another reason than having no algorithm.
  */
-export function matmulCandidates(session: MatmulSession, problem: MatmulProblem): readonly Candidate[] {
-  if (!supportedByCublasLt(problem)) return []
+export function* matmulCandidates(
+  session: MatmulSession,
+  problem: MatmulProblem,
+): Generator<Candidate, void, undefined> {
+  if (!supportedByCublasLt(problem)) return
   const simple = withoutProduct(session, problem)
-  if (simple !== undefined) return [simple]
-  const candidates: Candidate[] = []
-  try {
-    for (const configured of proposals(session, problem)) {
-      const id = algorithmId(session.cublasLt, configured.algorithm)
-      if (candidates.every((other) => other.id !== id)) candidates.push(candidateOf(session, problem, configured))
-    }
-    return candidates
-  } catch (error) {
-    for (const candidate of candidates) attempt(() => candidate.release?.())
-    throw error
+  if (simple !== undefined) {
+    yield simple
+    return
+  }
+  const seen = new Set<string>()
+  for (const configured of proposals(session, problem)) {
+    const id = algorithmId(session.cublasLt, configured.algorithm)
+    if (seen.has(id)) continue
+    seen.add(id)
+    yield candidateOf(session, problem, configured)
   }
 }
 

@@ -24,11 +24,14 @@ export function matmulTask(session: MatmulSession, problem: MatmulProblem, plain
     outputs: [{ dtype: resultDtype, shape: [batch, m, n] }],
     depth: k,
     precision,
-    candidates: () => {
-      const candidates = matmulCandidates(session, problem)
-      const trivial = batch * m * n * k === 0 && candidates.length > 0
-      const rival = !trivial && (candidates.length === 0 || batch * m * n * k <= smallProduct)
-      return rival ? [...candidates, plain()] : candidates
+    candidates: function* () {
+      const products = batch * m * n * k
+      let found = false
+      for (const candidate of matmulCandidates(session, problem)) {
+        found = true
+        yield candidate
+      }
+      if (!found || (products > 0 && products <= smallProduct)) yield plain()
     },
     restore: (id, recipe) =>
       named(id, matmulFromRecipe(session, problem, recipe)) ?? (recipe === undefined ? named(id, plain()) : undefined),

@@ -4,7 +4,7 @@ import { InternalError, PullbackError } from '../../tensor/errors.ts'
 import type { DeviceMemory } from '../../tensor/device.ts'
 import type { MemoryCalls } from '../ffi/driver-memory.ts'
 import type { DevicePointer } from '../ffi/values.ts'
-import { attempt } from './cleanup.ts'
+import { allOf, attempt } from './cleanup.ts'
 import { type Segment, type Span, Spans, addressOf } from './spans.ts'
 
 /** A piece of device memory with one or more holders; 512-byte aligned, and free again when the last one lets go. */
@@ -110,17 +110,19 @@ export class Allocator {
   /** Returns to the driver what nobody holds and no work uses any more. */
   trim(): void {
     const done = this.order.completed
-    for (const spans of [this.#small, this.#large]) for (const segment of spans.idle(done)) this.#return(spans, segment)
+    const pools = [this.#small, this.#large]
+    allOf(pools.flatMap((spans) => spans.idle(done).map((segment) => () => this.#return(spans, segment))))
   }
 
   statistics(): DeviceMemory {
     return { inUse: this.#inUse, peak: this.#peak, cached: this.#cached }
   }
 
-  /** Returns everything to the driver, held or not; nothing may run any more. Throws the first failure and keeps that. */
+  /** Returns everything to the driver, held or not; nothing may run any more. Throws the first failure, after all. */
   close(): void {
     this.#spans.clear()
-    for (const spans of [this.#small, this.#large]) for (const segment of spans.segments) this.#return(spans, segment)
+    const pools = [this.#small, this.#large]
+    allOf(pools.flatMap((spans) => [...spans.segments].map((segment) => () => this.#return(spans, segment))))
   }
 
   get #cached(): number {
@@ -198,7 +200,7 @@ export class Allocator {
     if (!this.#spans.delete(block) || span === undefined) return // the allocator was closed before
     this.#inUse -= span.bytes
     this.#poolOf(span).give(span, this.order.submitted)
-    if (this.options.separate === true) attempt(() => this.trim()) // what stays is returned later
+    if (this.options.separate === true) attempt(() => this.trim()) // what runs still is returned later
   }
 
   #poolOf({ segment }: Span): Spans {
@@ -206,8 +208,8 @@ export class Allocator {
   }
 
   #return(spans: Spans, segment: Segment): void {
-    this.driver.free(segment.address)
     spans.remove(segment)
+    this.driver.free(segment.address)
   }
 }
 

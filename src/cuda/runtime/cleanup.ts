@@ -1,5 +1,5 @@
-// What is held of the driver and the libraries, to be given back last first. What cannot be given back stays listed, so that
-// a second attempt can be made, and nothing is forgotten.
+// What is held of the driver and the libraries, to be given back last first. A call that gives something back is never made
+// twice: the error it answers may be an earlier one's, and the thing is gone.
 
 /** A list of actions that give something back. */
 export class Cleanup {
@@ -16,30 +16,23 @@ export class Cleanup {
     this.#actions.push(action)
   }
 
-  /** Gives something back now; where that fails, once more at the end. */
-  discard(action: () => void): void {
+  /** Runs all actions once, the last one first, also those after one that fails; throws the first failure. */
+  release(): void {
+    allOf(this.#actions.splice(0).reverse())
+  }
+}
+
+/** Does everything on the list, also what comes after a failure; throws the first one. */
+export function allOf(actions: readonly (() => void)[]): void {
+  let first: { readonly error: unknown } | undefined
+  for (const action of actions) {
     try {
       action()
-    } catch {
-      this.later(action)
+    } catch (error) {
+      first ??= { error }
     }
   }
-
-  /** Runs all actions, the last one first, also those after one that fails; throws the first failure. */
-  release(): void {
-    const failed: (() => void)[] = []
-    let first: { readonly error: unknown } | undefined
-    for (const action of this.#actions.splice(0).reverse()) {
-      try {
-        action()
-      } catch (error) {
-        failed.unshift(action)
-        first ??= { error }
-      }
-    }
-    this.#actions.push(...failed)
-    if (first !== undefined) throw first.error
-  }
+  if (first !== undefined) throw first.error
 }
 
 /**

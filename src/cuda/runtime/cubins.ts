@@ -5,11 +5,12 @@ import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node
 import { join } from 'node:path'
 import type { PrintedSource } from '../../compile/print/index.ts'
 import { PullbackError } from '../../tensor/errors.ts'
+import { logLine } from '../../tensor/log.ts'
 import { at, zip } from '../../tensor/shape.ts'
 import { type CompilerProgram, type Nvrtc, nvrtcErrors } from '../ffi/nvrtc.ts'
 import { CudaError } from '../ffi/status.ts'
 import { cudaOptions, cudaPrelude } from '../prelude.ts'
-import type { Cleanup } from './cleanup.ts'
+import { attempt } from './cleanup.ts'
 
 /** What the machine code depends on besides the text. */
 export interface Target {
@@ -29,13 +30,13 @@ export class Cubins {
   /** Kernels found on disk and kernels compiled, for logs and tests. */
   readonly counts = { found: 0, built: 0 }
   readonly #salt: string
+  #complained = false
 
   /** `folder` belongs to this user alone and is made when it is first written to. */
   constructor(
     private readonly nvrtc: Nvrtc,
     private readonly folder: string,
     private readonly target: Target,
-    private readonly cleanup: Cleanup,
   ) {
     this.#salt = JSON.stringify([cudaPrelude, cudaOptions, target.architecture, target.versions])
   }
@@ -72,7 +73,7 @@ export class Cubins {
         return image
       })
     } finally {
-      for (const program of programs) this.cleanup.discard(() => this.nvrtc.destroyProgram(program))
+      for (const program of programs) attempt(() => this.nvrtc.destroyProgram(program))
     }
   }
 
@@ -85,7 +86,7 @@ export class Cubins {
     } catch (error) {
       const refused = error instanceof CudaError && error.status === nvrtcErrors.COMPILATION
       const log = refused ? firstLines(nvrtc.programLog(program)) : ''
-      this.cleanup.discard(() => nvrtc.destroyProgram(program))
+      attempt(() => nvrtc.destroyProgram(program))
       if (!refused) throw error
       throw new PullbackError('compiler', `[cuda] NVRTC refused the kernel ${name}:\n${log}`, { cause: error })
     }
@@ -98,9 +99,17 @@ export class Cubins {
       mkdirSync(this.folder, { recursive: true, mode: 0o700 })
       writeFileSync(temporary, Buffer.concat([checksum(image), image]), { mode: 0o600 })
       renameSync(temporary, path)
-    } catch {
-      rmSync(temporary, { force: true })
+    } catch (error) {
+      attempt(() => rmSync(temporary, { force: true }))
+      this.#complain(error)
     }
+  }
+
+  #complain(error: unknown): void {
+    if (this.#complained) return
+    this.#complained = true
+    const why = error instanceof Error ? error.message : String(error)
+    logLine('warn', () => `pullback: compiled kernels are not kept in ${this.folder}: ${why}`)
   }
 }
 

@@ -5,7 +5,7 @@ import { InternalError } from '../../tensor/errors.ts'
 import type { Probe } from '../discovery-probe.ts'
 import type { Native } from '../ffi/loader.ts'
 import { Allocator } from './allocator.ts'
-import { Cleanup, allOrNothing, attempt } from './cleanup.ts'
+import { type Cleanup, allOf, allOrNothing, attempt } from './cleanup.ts'
 import { Cubins } from './cubins.ts'
 import { Modules } from './modules.ts'
 import { Queue } from './queue.ts'
@@ -27,7 +27,7 @@ export interface Runtime {
   readonly memory: Allocator
   readonly staging: Staging
   readonly modules: Modules
-  /** Frees everything; nothing may run any more. Throws the first failure; a second call tries again what failed. */
+  /** Frees everything; nothing may run any more. Throws the first failure, after all has been tried. */
   close(): void
 }
 
@@ -46,13 +46,10 @@ export interface RuntimeOptions {
 export function openRuntime(found: Probe, native: Native, options: RuntimeOptions): Runtime {
   const { value, cleanup } = allOrNothing((noted) => assemble(found, native, options, noted))
   const { session, queue, memory } = value
-  const ending = new Cleanup()
-  ending.later(() => cleanup.release())
-  ending.later(() => memory.close())
-  ending.later(() => queue.close(closed(session.gpu.ordinal)))
   const close = (): void => {
     attempt(() => session.enter())
-    ending.release()
+    if (queue.failed) attempt(() => session.driver.synchronizeContext()) // nobody waited for what else was under way
+    allOf([() => queue.close(closed(session.gpu.ordinal)), () => memory.close(), () => cleanup.release()])
   }
   return { ...value, close }
 }
@@ -78,6 +75,6 @@ function assemble(
     queue,
     memory: new Allocator(driver, queue, owners, { separate }),
     staging: new Staging(driver, native, queue, noted),
-    modules: new Modules(driver, new Cubins(nvrtc, folder, target, noted), noted),
+    modules: new Modules(driver, new Cubins(nvrtc, folder, target), noted),
   }
 }

@@ -3,7 +3,7 @@
 import type { PullbackError } from '../../tensor/errors.ts'
 import { driverFlags } from '../ffi/driver-constants.ts'
 import type { Event, QueueCalls, Stream } from '../ffi/driver-queues.ts'
-import { type Cleanup, attempt } from './cleanup.ts'
+import { type Cleanup, allOf, attempt } from './cleanup.ts'
 import { deviceFailure, isSticky } from './failure.ts'
 import { Waiting } from './waiting.ts'
 
@@ -183,16 +183,8 @@ export class Queue {
 
   #runDeferred(ticket: number): void {
     const ready = this.#deferred.filter((entry) => entry.ticket <= ticket)
-    let first: { readonly error: unknown } | undefined
-    for (const entry of ready) {
-      try {
-        entry.action()
-        this.#deferred = this.#deferred.filter((other) => other !== entry)
-      } catch (error) {
-        first ??= { error }
-      }
-    }
-    if (first !== undefined) throw first.error
+    this.#deferred = this.#deferred.filter((entry) => entry.ticket > ticket)
+    allOf(ready.map(({ action }) => action))
   }
 
   /** A call that tells of work enqueued before: whatever it throws, that work has failed. */
@@ -211,10 +203,7 @@ export class Queue {
   }
 
   #destroyEvents(): void {
-    this.#events.push(...this.#pending.splice(0).map(({ event }) => event))
-    for (let event = this.#events.at(-1); event !== undefined; event = this.#events.at(-1)) {
-      this.driver.destroyEvent(event)
-      this.#events.pop()
-    }
+    const events = [...this.#events.splice(0), ...this.#pending.splice(0).map(({ event }) => event)]
+    allOf(events.map((event) => () => this.driver.destroyEvent(event)))
   }
 }

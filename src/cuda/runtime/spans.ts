@@ -69,16 +69,12 @@ export class Spans {
     const free = this.#free.splice(0).sort((a, b) => compare(addressOf(a), addressOf(b)))
     let last: Span | undefined
     for (const span of free) {
-      const joins =
-        last !== undefined &&
-        last.segment === span.segment &&
-        last.start + last.bytes === span.start &&
-        Math.max(last.after, span.after) <= ticket
-      if (last !== undefined && !joins) this.#insert(last)
-      last =
-        last !== undefined && joins
-          ? { ...last, bytes: last.bytes + span.bytes, after: Math.max(last.after, span.after) }
-          : span
+      if (last?.segment === span.segment && last.start + last.bytes === span.start && atMost(ticket, last, span)) {
+        last = { ...last, bytes: last.bytes + span.bytes, after: Math.max(last.after, span.after) }
+        continue
+      }
+      if (last !== undefined) this.#insert(last)
+      last = span
     }
     if (last !== undefined) this.#insert(last)
   }
@@ -129,6 +125,10 @@ export class Spans {
     }
     return low
   }
+}
+
+function atMost(ticket: number, ...spans: readonly Span[]): boolean {
+  return spans.every(({ after }) => after <= ticket)
 }
 
 function compare(a: bigint, b: bigint): number {

@@ -1,8 +1,8 @@
 // The tuning cache: which candidate won each problem, on disk, in one file for each combination of GPU and libraries. Each
 // entry is written as soon as it is known, and carries a checksum, so that a damaged one is tuned again and never used.
 import { createHash, randomBytes } from 'node:crypto'
-import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import type { Session } from '../runtime/index.ts'
 
 /** What won a problem. */
@@ -58,7 +58,7 @@ export class TuningCache {
     return this.#entries.size
   }
 
-  /** Keeps an entry and writes the file, with what other processes have written since. */
+  /** Keeps an entry and writes the file, with what other processes have written since; makes the folder if need be. */
   set(key: string, entry: TuningEntry): void {
     this.#merge()
     this.#keep(key, entry)
@@ -102,6 +102,7 @@ export class TuningCache {
     const text = `{\n${head},\n"entries": {\n${[...this.#texts.values()].join(',\n')}\n}\n}\n`
     this.#attempt(() => {
       try {
+        mkdirSync(dirname(this.file), { recursive: true, mode: 0o700 })
         writeFileSync(temporary, text, { mode: 0o600, flag: 'wx' })
         renameSync(temporary, this.file)
         this.#state = stateOf(this.file)

@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import {
   type DataType,
   type Direction,
+  type Tensor,
   convolution,
   convolve,
   device,
@@ -68,20 +69,14 @@ function convolutionSequence(type: DataType, direction: Direction, conv: ModelCo
   return {
     name: `${type} ${directionNames[direction]} ${kernel}x${kernel} ${channels}->${outputs} groups ${groups} stride ${stride} at ${size}`,
     steps: [
-      ...tensor('x', { dims: [batch, channels, size, size], type, uid: 1, alignment: channels === 3 ? 2 : 16 }),
+      ...tensor('x', { dims: [batch, channels, size, size], type, uid: 1 }),
       ...tensor('w', { dims: [outputs, channels / groups, kernel, kernel], type, uid: 2 }),
       ...tensor('y', { dims: [batch, outputs, after, after], type, uid: 3 }),
       ...convolution('convolution', { stride, padding }),
       ...convolve('operation', direction, 'convolution', ['x', 'w', 'y']),
       ...planned(['operation']),
-    ].map((step) => aligned(step, type)),
+    ],
   }
-}
-
-/** An alignment of 2 is none for f32. */
-function aligned(step: Step, type: DataType): Step {
-  if (type !== 'FLOAT' || step[0] !== 'set' || step[2] !== 'TENSOR_BYTE_ALIGNMENT' || Number(step[4][0]) >= 4) return step
-  return ['set', step[1], step[2], step[3], [4]]
 }
 
 /** From operations to a plan; 3 is mode A. */
@@ -102,123 +97,145 @@ export const convolutionGraphs: readonly Sequence[] = (['HALF', 'BFLOAT16', 'FLO
   ),
 )
 
-/** Tensors of a convolution with names: 64 channels to 128, 14 by 14. */
-const [n, c, k, size] = [8, 64, 128, 14]
-const input = [n, c, size, size]
-const output = [n, k, size, size]
-const perOutput = [1, k, 1, 1]
-const perInput = [1, c, 1, 1]
+/** Extents of a 1x1 convolution with something fused to it. */
+export interface FusedExtents {
+  readonly batch: number
+  readonly channels: number
+  readonly outputs: number
+  readonly size: number
+}
+
+/** Those of the table. */
+const usual: FusedExtents = { batch: 8, channels: 64, outputs: 128, size: 14 }
 
 /** What is fused around the convolution `conv` of x, w and y. */
-interface Fusion {
+export interface Fusion {
   readonly name: string
   readonly direction: Direction
   readonly operations: readonly string[]
   /** What the tensors x and y of the convolution are, beyond their shapes. */
-  readonly x?: { readonly virtual: true; readonly type?: DataType }
-  readonly y?: { readonly virtual: true; readonly type?: DataType }
+  readonly x?: Pick<Tensor, 'virtual' | 'type'>
+  readonly y?: Pick<Tensor, 'virtual' | 'type'>
   readonly parts: readonly (readonly Step[])[]
 }
 
 const virtual = { virtual: true, type: 'FLOAT' } as const
 const f32 = { type: 'FLOAT' } as const
 
-const fusions: readonly Fusion[] = [
-  {
-    name: 'bias, ReLU',
-    direction: 'FORWARD',
-    operations: ['conv', 'add', 'relu'],
-    y: virtual,
-    parts: [
-      tensor('b', { dims: perOutput, uid: 4, ...f32 }),
-      tensor('sum', { dims: output, uid: 5, ...virtual }),
-      tensor('z', { dims: output, uid: 6 }),
-      pointwise('add', 'ADD', ['y', 'b'], 'sum'),
-      pointwise('relu', 'RELU_FWD', ['sum'], 'z'),
-    ],
-  },
-  {
-    name: 'residual',
-    direction: 'FORWARD',
-    operations: ['conv', 'add'],
-    y: virtual,
-    parts: [
-      tensor('b', { dims: output, uid: 4 }),
-      tensor('z', { dims: output, uid: 5 }),
-      pointwise('add', 'ADD', ['y', 'b'], 'z'),
-    ],
-  },
-  {
-    name: 'statistics',
-    direction: 'FORWARD',
-    operations: ['conv', 'statistics'],
-    parts: [
-      tensor('s', { dims: perOutput, uid: 4, ...f32 }),
-      tensor('q', { dims: perOutput, uid: 5, ...f32 }),
-      statistics('statistics', 'y', 's', 'q'),
-    ],
-  },
-  {
-    name: 'sum per image',
-    direction: 'FORWARD',
-    operations: ['conv', 'sum'],
-    parts: [tensor('s', { dims: [n, k, 1, 1], uid: 4, ...f32 }), reduction('sum', 'ADD', 'y', 's')],
-  },
-  {
-    name: 'after scale, bias, ReLU',
-    direction: 'FORWARD',
-    operations: ['scale', 'add', 'relu', 'conv'],
-    x: { virtual: true },
-    parts: [
-      tensor('raw', { dims: input, uid: 4 }),
-      tensor('a', { dims: perInput, uid: 5, ...f32 }),
-      tensor('b', { dims: perInput, uid: 6, ...f32 }),
-      tensor('scaled', { dims: input, uid: 7, ...virtual }),
-      tensor('moved', { dims: input, uid: 8, ...virtual }),
-      pointwise('scale', 'MUL', ['raw', 'a'], 'scaled'),
-      pointwise('add', 'ADD', ['scaled', 'b'], 'moved'),
-      pointwise('relu', 'RELU_FWD', ['moved'], 'x'),
-    ],
-  },
-  {
-    name: 'ReLU backward',
-    direction: 'BWD_DATA',
-    operations: ['conv', 'relu'],
-    x: virtual,
-    parts: [
-      tensor('o', { dims: input, uid: 4 }),
-      tensor('z', { dims: input, uid: 5 }),
-      pointwise('relu', 'RELU_BWD', ['x', 'o'], 'z'),
-    ],
-  },
-  {
-    name: 'added gradient',
-    direction: 'BWD_DATA',
-    operations: ['conv', 'add'],
-    x: virtual,
-    parts: [
-      tensor('o', { dims: input, uid: 4 }),
-      tensor('z', { dims: input, uid: 5 }),
-      pointwise('add', 'ADD', ['x', 'o'], 'z'),
-    ],
-  },
-  {
-    name: 'ReLU backward, sum per channel',
-    direction: 'BWD_DATA',
-    operations: ['conv', 'relu', 'sum'],
-    x: virtual,
-    parts: [
-      tensor('o', { dims: input, uid: 4 }),
-      tensor('z', { dims: input, uid: 5 }),
-      tensor('s', { dims: perInput, uid: 6, ...f32 }),
-      pointwise('relu', 'RELU_BWD', ['x', 'o'], 'z'),
-      reduction('sum', 'ADD', 'z', 's'),
-    ],
-  },
-]
+/** What a bottleneck block could fuse, around a 1x1 convolution of these extents. */
+export function fusionsOf({ batch: n, channels: c, outputs: k, size }: FusedExtents): readonly Fusion[] {
+  const [input, output] = [
+    [n, c, size, size],
+    [n, k, size, size],
+  ]
+  const [perInput, perOutput] = [
+    [1, c, 1, 1],
+    [1, k, 1, 1],
+  ]
+  return [
+    {
+      name: 'bias, ReLU',
+      direction: 'FORWARD',
+      operations: ['conv', 'add', 'relu'],
+      y: virtual,
+      parts: [
+        tensor('b', { dims: perOutput, uid: 4, ...f32 }),
+        tensor('sum', { dims: output, uid: 5, ...virtual }),
+        tensor('z', { dims: output, uid: 6 }),
+        pointwise('add', 'ADD', ['y', 'b'], 'sum'),
+        pointwise('relu', 'RELU_FWD', ['sum'], 'z'),
+      ],
+    },
+    {
+      name: 'residual',
+      direction: 'FORWARD',
+      operations: ['conv', 'add'],
+      y: virtual,
+      parts: [
+        tensor('b', { dims: output, uid: 4 }),
+        tensor('z', { dims: output, uid: 5 }),
+        pointwise('add', 'ADD', ['y', 'b'], 'z'),
+      ],
+    },
+    {
+      name: 'statistics',
+      direction: 'FORWARD',
+      operations: ['conv', 'statistics'],
+      parts: [
+        tensor('s', { dims: perOutput, uid: 4, ...f32 }),
+        tensor('q', { dims: perOutput, uid: 5, ...f32 }),
+        statistics('statistics', 'y', 's', 'q'),
+      ],
+    },
+    {
+      name: 'sum per image',
+      direction: 'FORWARD',
+      operations: ['conv', 'sum'],
+      parts: [tensor('s', { dims: [n, k, 1, 1], uid: 4, ...f32 }), reduction('sum', 'ADD', 'y', 's')],
+    },
+    {
+      name: 'after scale, bias, ReLU',
+      direction: 'FORWARD',
+      operations: ['scale', 'add', 'relu', 'conv'],
+      x: { virtual: true },
+      parts: [
+        tensor('raw', { dims: input, uid: 4 }),
+        tensor('a', { dims: perInput, uid: 5, ...f32 }),
+        tensor('b', { dims: perInput, uid: 6, ...f32 }),
+        tensor('scaled', { dims: input, uid: 7, ...virtual }),
+        tensor('moved', { dims: input, uid: 8, ...virtual }),
+        pointwise('scale', 'MUL', ['raw', 'a'], 'scaled'),
+        pointwise('add', 'ADD', ['scaled', 'b'], 'moved'),
+        pointwise('relu', 'RELU_FWD', ['moved'], 'x'),
+      ],
+    },
+    {
+      name: 'ReLU backward',
+      direction: 'BWD_DATA',
+      operations: ['conv', 'relu'],
+      x: virtual,
+      parts: [
+        tensor('o', { dims: input, uid: 4 }),
+        tensor('z', { dims: input, uid: 5 }),
+        pointwise('relu', 'RELU_BWD', ['x', 'o'], 'z'),
+      ],
+    },
+    {
+      name: 'added gradient',
+      direction: 'BWD_DATA',
+      operations: ['conv', 'add'],
+      x: virtual,
+      parts: [
+        tensor('o', { dims: input, uid: 4 }),
+        tensor('z', { dims: input, uid: 5 }),
+        pointwise('add', 'ADD', ['x', 'o'], 'z'),
+      ],
+    },
+    {
+      name: 'ReLU backward, sum per channel',
+      direction: 'BWD_DATA',
+      operations: ['conv', 'relu', 'sum'],
+      x: virtual,
+      parts: [
+        tensor('o', { dims: input, uid: 4 }),
+        tensor('z', { dims: input, uid: 5 }),
+        tensor('s', { dims: perInput, uid: 6, ...f32 }),
+        pointwise('relu', 'RELU_BWD', ['x', 'o'], 'z'),
+        reduction('sum', 'ADD', 'z', 's'),
+      ],
+    },
+  ]
+}
 
 /** A fusion's steps up to its operations, each tensor of 16 bits. */
-export function fusedSteps({ direction, x = {}, y = {}, parts }: Omit<Fusion, 'name' | 'operations'>): readonly Step[] {
+export function fusedSteps(
+  { direction, x = {}, y = {}, parts }: Omit<Fusion, 'name' | 'operations'>,
+  { batch: n, channels: c, outputs: k, size }: FusedExtents = usual,
+): readonly Step[] {
+  const [input, output] = [
+    [n, c, size, size],
+    [n, k, size, size],
+  ]
   return [
     ...tensor('x', { dims: input, uid: 1, ...x }),
     ...tensor('w', { dims: [k, c, 1, 1], uid: 2 }),
@@ -231,7 +248,7 @@ export function fusedSteps({ direction, x = {}, y = {}, parts }: Omit<Fusion, 'n
 
 /** The fusions around a 1x1 convolution of f16, by heuristics and by fallback. */
 export const fusedGraphs: readonly Sequence[] = [3, 2].flatMap((mode) =>
-  fusions.map((fusion) => ({
+  fusionsOf(usual).map((fusion) => ({
     name: `${fusion.direction} with ${fusion.name}, mode ${mode}`,
     steps: [...fusedSteps(fusion), ...planned(fusion.operations, mode)],
   })),

@@ -152,7 +152,6 @@ const pointwiseOperations: readonly Malformed[] = [
   { name: 'reduction to more than there is', steps: sums({ dims: [8, 128, 14, 14] }) },
   { name: 'reduction whose Y is a number', steps: retyped(sums(), 'r', 'OPERATION_REDUCTION_YDESC', 'INT64', [2]) },
   { name: 'statistics mode as INT32', steps: retyped(moments(), 'g', 'OPERATION_GENSTATS_MODE', 'INT32') },
-  { name: 'statistics of two tensors', steps: changed(moments(), 'g', 'OPERATION_GENSTATS_XDESC', ['x', 'x']) },
   {
     name: 'pointwise without its descriptor',
     steps: without(addition(), 'p', 'OPERATION_POINTWISE_PW_DESCRIPTOR'),
@@ -176,6 +175,11 @@ const pointwiseOperations: readonly Malformed[] = [
     name: 'statistics without squares',
     steps: without(moments(), 'g', 'OPERATION_GENSTATS_SQSUMDESC'),
     stricter: 'the real one does not miss them',
+  },
+  {
+    name: 'statistics of two tensors',
+    steps: changed(moments(), 'g', 'OPERATION_GENSTATS_XDESC', ['x', 'x']),
+    stricter: 'the real one refuses the two, and then does not miss one',
   },
   { name: 'statistics of other channels', steps: moments({ dims: [1, 32, 1, 1] }), stricter: outside },
 ]
@@ -209,15 +213,15 @@ const graphs: readonly Malformed[] = [
   { name: 'graph finalized twice', steps: [...plain, ...operationGraph('graph', ['conv']), ['finalize', 'graph']] },
   {
     name: 'operations read from a graph',
-    steps: [...plain, ...operationGraph('graph', ['conv']), ['count', 'graph', 'OPERATIONGRAPH_OPS', 'BACKEND_DESCRIPTOR']],
+    steps: [
+      ...plain,
+      ...operationGraph('graph', ['conv']),
+      ['count', 'graph', 'OPERATIONGRAPH_OPS', 'BACKEND_DESCRIPTOR'],
+    ],
   },
   {
     name: 'a tensor computed twice',
-    steps: [
-      ...plain,
-      ...convolve('again', 'FORWARD', 'convolution', ['x', 'w', 'y']),
-      ...planned(['conv', 'again']),
-    ],
+    steps: [...plain, ...convolve('again', 'FORWARD', 'convolution', ['x', 'w', 'y']), ...planned(['conv', 'again'])],
   },
   {
     name: 'a circle of operations',
@@ -246,12 +250,7 @@ const graphs: readonly Malformed[] = [
   },
   {
     name: 'an operand that is also the result',
-    steps: changed(
-      [...operation('FORWARD'), ...planned(['op'])],
-      'op',
-      'OPERATION_CONVOLUTION_FORWARD_Y',
-      ['x'],
-    ),
+    steps: changed([...operation('FORWARD'), ...planned(['op'])], 'op', 'OPERATION_CONVOLUTION_FORWARD_Y', ['x']),
     stricter: 'the real one plans it, and overwrites what it reads',
   },
 ]
@@ -316,6 +315,12 @@ const unsupportedGraphs: readonly Malformed[] = [
   },
 ]
 
+const misaligned: Malformed = {
+  name: 'no engine: operands aligned to two bytes',
+  steps: [...operation('FORWARD', { x: { alignment: 2 } }), ...planned(['op'])],
+  stricter: 'nothing of ours is aligned so badly, and the real one finds engines only for some shapes',
+}
+
 /** Malformed operations and graphs, and graphs that nothing supports. */
 export const malformedOperations: readonly Malformed[] = [
   ...convolutionOperations,
@@ -323,4 +328,5 @@ export const malformedOperations: readonly Malformed[] = [
   ...graphs,
   ...unsupported,
   ...unsupportedGraphs,
+  misaligned,
 ]

@@ -28,8 +28,14 @@ const proposals: readonly Malformed[] = [
   { name: 'heuristics of no graph', steps: without(whole, 'heuristics', 'ENGINEHEUR_OPERATION_GRAPH') },
   { name: 'heuristics without a mode', steps: without(whole, 'heuristics', 'ENGINEHEUR_MODE') },
   { name: 'heuristics without a device', steps: without(whole, 'heuristics', 'ENGINEHEUR_DEVICEPROP') },
-  { name: 'heuristics of two graphs', steps: changed(whole, 'heuristics', 'ENGINEHEUR_OPERATION_GRAPH', ['graph', 'graph']) },
-  { name: 'heuristics of two devices', steps: changed(whole, 'heuristics', 'ENGINEHEUR_DEVICEPROP', ['device', 'device']) },
+  {
+    name: 'heuristics of two graphs',
+    steps: changed(whole, 'heuristics', 'ENGINEHEUR_OPERATION_GRAPH', ['graph', 'graph']),
+  },
+  {
+    name: 'heuristics of two devices',
+    steps: changed(whole, 'heuristics', 'ENGINEHEUR_DEVICEPROP', ['device', 'device']),
+  },
   { name: 'heuristics in two modes', steps: changed(whole, 'heuristics', 'ENGINEHEUR_MODE', [3, 3]) },
   { name: 'heuristics in a mode there is not', steps: changed(whole, 'heuristics', 'ENGINEHEUR_MODE', [4]) },
   { name: 'heuristics mode as INT32', steps: retyped(whole, 'heuristics', 'ENGINEHEUR_MODE', 'INT32') },
@@ -39,11 +45,20 @@ const proposals: readonly Malformed[] = [
   { name: 'heuristics for a device not finalized', steps: unfinalized(whole, 'device') },
   { name: 'heuristics not finalized', steps: unfinalized(whole, 'heuristics') },
   { name: 'heuristics finalized twice', steps: [...whole, ['finalize', 'heuristics']] },
-  { name: 'heuristics set after finalize', steps: [...whole, ['set', 'heuristics', 'ENGINEHEUR_MODE', 'HEUR_MODE', [3]]] },
+  {
+    name: 'heuristics set after finalize',
+    steps: [...whole, ['set', 'heuristics', 'ENGINEHEUR_MODE', 'HEUR_MODE', [3]]],
+  },
   { name: 'proposals as numbers', steps: [...whole, ['count', 'heuristics', 'ENGINEHEUR_RESULTS', 'INT64']] },
   {
     name: 'proposals set',
-    steps: beforeFinalize(whole, 'heuristics', ['set', 'heuristics', 'ENGINEHEUR_RESULTS', 'BACKEND_DESCRIPTOR', ['graph']]),
+    steps: beforeFinalize(whole, 'heuristics', [
+      'set',
+      'heuristics',
+      'ENGINEHEUR_RESULTS',
+      'BACKEND_DESCRIPTOR',
+      ['graph'],
+    ]),
   },
 ]
 
@@ -62,7 +77,10 @@ const engines: readonly Malformed[] = [
   { name: 'an engine without a number', steps: without(configured, 'engine', 'ENGINE_GLOBAL_INDEX') },
   { name: 'an engine of no graph', steps: without(configured, 'engine', 'ENGINE_OPERATION_GRAPH') },
   { name: 'an engine for no device', steps: without(configured, 'engine', 'ENGINE_DEVICEPROP') },
-  { name: 'an engine of two graphs', steps: changed(configured, 'engine', 'ENGINE_OPERATION_GRAPH', ['graph', 'graph']) },
+  {
+    name: 'an engine of two graphs',
+    steps: changed(configured, 'engine', 'ENGINE_OPERATION_GRAPH', ['graph', 'graph']),
+  },
   { name: "an engine's number as DOUBLE", steps: retyped(configured, 'engine', 'ENGINE_GLOBAL_INDEX', 'DOUBLE') },
   { name: "an engine's number twice", steps: changed(configured, 'engine', 'ENGINE_GLOBAL_INDEX', [0, 0]) },
   { name: "an engine's graph not finalized", steps: unfinalized(configured, 'graph') },
@@ -80,7 +98,13 @@ const engines: readonly Malformed[] = [
   { name: 'a configuration finalized twice', steps: [...configured, ['finalize', 'configuration']] },
   {
     name: 'the scratch memory of a configuration set',
-    steps: beforeFinalize(configured, 'configuration', ['set', 'configuration', 'ENGINECFG_WORKSPACE_SIZE', 'INT64', [0]]),
+    steps: beforeFinalize(configured, 'configuration', [
+      'set',
+      'configuration',
+      'ENGINECFG_WORKSPACE_SIZE',
+      'INT64',
+      [0],
+    ]),
   },
   {
     name: 'the engine of a configuration as a number',
@@ -125,17 +149,34 @@ const plans: readonly Malformed[] = [
     name: 'the scratch memory of a plan as INT32',
     steps: [...finished, ['get', 'plan', 'EXECUTION_PLAN_WORKSPACE_SIZE', 'INT32', 1]],
   },
-  { name: 'the text of a plan into too little', steps: [...finished, ['get', 'plan', 'EXECUTION_PLAN_JSON_REPRESENTATION', 'CHAR', 20]] },
+  {
+    name: 'the text of a plan into too little',
+    steps: [...finished, ['get', 'plan', 'EXECUTION_PLAN_JSON_REPRESENTATION', 'CHAR', 20]],
+  },
   {
     name: 'a plan for two devices',
-    steps: beforeFinalize(finished, 'plan', ['set', 'plan', 'EXECUTION_PLAN_DEVICEPROP', 'BACKEND_DESCRIPTOR', ['device', 'device']]),
+    steps: beforeFinalize(finished, 'plan', [
+      'set',
+      'plan',
+      'EXECUTION_PLAN_DEVICEPROP',
+      'BACKEND_DESCRIPTOR',
+      ['device', 'device'],
+    ]),
   },
-  { name: 'a plan of a configuration not finalized', steps: [...unfinalized(configured, 'configuration'), ...plan('plan', 'configuration', 'device')] },
+  {
+    name: 'a plan of a configuration not finalized',
+    steps: [...unfinalized(configured, 'configuration'), ...plan('plan', 'configuration', 'device')],
+  },
   { name: 'a plan of other JSON', steps: written('{"a":1}') },
   { name: 'a plan of no JSON', steps: written('a plan') },
   {
     name: 'two engines of one configuration',
-    steps: [...proposed, ['create', 'one', 'ENGINE'], ['create', 'two', 'ENGINE'], ['read', 'configuration', 'ENGINECFG_ENGINE', ['one', 'two']]],
+    steps: [
+      ...proposed,
+      ['create', 'one', 'ENGINE'],
+      ['create', 'two', 'ENGINE'],
+      ['read', 'configuration', 'ENGINECFG_ENGINE', ['one', 'two']],
+    ],
   },
   {
     name: 'an engine read into a tensor',
@@ -155,8 +196,14 @@ const packs: readonly Malformed[] = [
   { name: 'two scratch memories', steps: changed(pack, 'pack', 'VARIANT_PACK_WORKSPACE', [4096, 8192]) },
   { name: 'scratch memory as INT64', steps: retyped(pack, 'pack', 'VARIANT_PACK_WORKSPACE', 'INT64') },
   { name: 'a pack finalized twice', steps: [...pack, ['finalize', 'pack']] },
-  { name: 'a pack set after finalize', steps: [...pack, ['set', 'pack', 'VARIANT_PACK_UNIQUE_IDS', 'INT64', [1, 2, 3]]] },
-  { name: 'a pack counted before finalize', steps: beforeFinalize(pack, 'pack', ['count', 'pack', 'VARIANT_PACK_UNIQUE_IDS', 'INT64']) },
+  {
+    name: 'a pack set after finalize',
+    steps: [...pack, ['set', 'pack', 'VARIANT_PACK_UNIQUE_IDS', 'INT64', [1, 2, 3]]],
+  },
+  {
+    name: 'a pack counted before finalize',
+    steps: beforeFinalize(pack, 'pack', ['count', 'pack', 'VARIANT_PACK_UNIQUE_IDS', 'INT64']),
+  },
   { name: 'identifiers read from a pack', steps: [...pack, ['get', 'pack', 'VARIANT_PACK_UNIQUE_IDS', 'INT64', 3]] },
 ]
 

@@ -41,7 +41,10 @@ const tensors: readonly Malformed[] = [
     steps: beforeFinalize(x, 'x', ['set', 'x', 'TENSOR_IS_VIRTUAL', 'INT32', [1]]),
   },
   { name: 'virtual twice', steps: beforeFinalize(x, 'x', ['set', 'x', 'TENSOR_IS_VIRTUAL', 'BOOLEAN', [1, 1]]) },
-  { name: 'four dimensions by value', steps: beforeFinalize(x, 'x', ['set', 'x', 'TENSOR_IS_BY_VALUE', 'BOOLEAN', [1]]) },
+  {
+    name: 'four dimensions by value',
+    steps: beforeFinalize(x, 'x', ['set', 'x', 'TENSOR_IS_BY_VALUE', 'BOOLEAN', [1]]),
+  },
   {
     name: "another descriptor's attribute on a tensor",
     steps: beforeFinalize(x, 'x', ['set', 'x', 'CONVOLUTION_DILATIONS', 'INT64', [1, 1]]),
@@ -112,7 +115,10 @@ const modes: readonly Malformed[] = [
   { name: 'pointwise mode read', steps: [...pointwiseMode, ['get', 'p', 'POINTWISE_MODE', 'POINTWISE_MODE', 1]] },
   { name: 'reduction operator as INT32', steps: retyped(reductionMode, 'r', 'REDUCTION_OPERATOR', 'INT32') },
   { name: 'two reduction operators', steps: changed(reductionMode, 'r', 'REDUCTION_OPERATOR', [0, 0]) },
-  { name: 'reduction operator read as INT32', steps: [...reductionMode, ['get', 'r', 'REDUCTION_OPERATOR', 'INT32', 1]] },
+  {
+    name: 'reduction operator read as INT32',
+    steps: [...reductionMode, ['get', 'r', 'REDUCTION_OPERATOR', 'INT32', 1]],
+  },
 ]
 
 /** Malformed tensors, convolutions and modes. */

@@ -54,6 +54,13 @@ export function play(cudnn: Cudnn, { steps }: Sequence): readonly number[] {
   return statuses
 }
 
+/** Plays steps that must all succeed, and hands over what they made; the caller destroys it. Throws the first CudaError. */
+export function assemble(cudnn: Cudnn, steps: readonly Step[]): ReadonlyMap<string, Descriptor> {
+  const made = new Map<string, Descriptor>()
+  for (const step of steps) call(cudnn, made, step)
+  return made
+}
+
 /** The status of an action: 0, or the one its CudaError carries. */
 export function statusOf(action: () => void): number {
   try {
@@ -128,8 +135,10 @@ export function room(type: AttributeType, count: number): Bytes {
 function bytes(type: AttributeType, values: Values, named: (name: string) => Descriptor): Bytes {
   const numbers = values.map((value) => (typeof value === 'string' ? named(value) : value))
   const array = room(type, values.length)
-  if (array instanceof BigInt64Array || array instanceof BigUint64Array) array.set(numbers.map(BigInt))
-  else array.set(numbers.map(Number))
+  for (const [index, value] of numbers.entries()) {
+    if (array instanceof BigInt64Array || array instanceof BigUint64Array) array[index] = BigInt(value)
+    else array[index] = Number(value)
+  }
   return array
 }
 

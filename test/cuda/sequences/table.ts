@@ -1,4 +1,5 @@
 // The table: all sequences, and the form in which their statuses are kept.
+import { readFileSync } from 'node:fs'
 import type { Cudnn } from '../../../src/cuda/ffi/cudnn.ts'
 import { convolutionGraphs, fusedGraphs } from './graphs.ts'
 import { malformedOperations } from './malformed-operations.ts'
@@ -15,11 +16,16 @@ export const wellFormed: readonly Sequence[] = [...convolutionGraphs, ...fusedGr
 /** Statuses other than 0 by the steps that gave them. */
 export type Answers = Readonly<Record<string, number>>
 
-/** The answers of each sequence by its name. */
-export interface Recorded {
-  /** 10000 * major + 100 * minor + patch of the cuDNN that answered. */
-  readonly cudnn: number
-  readonly sequences: Readonly<Record<string, Answers>>
+/** What a library answered, by the names of a table. */
+export interface Recorded<T> {
+  /** Of the library that answered. */
+  readonly version: number
+  readonly answers: Readonly<Record<string, T>>
+}
+
+/** Reads what record.ts wrote. */
+export function recorded<T>(file: 'cudnn-statuses.json' | 'cublaslt-statuses.json'): Recorded<T> {
+  return JSON.parse(readFileSync(new URL(`../../golden/${file}`, import.meta.url), 'utf8')) as Recorded<T>
 }
 
 /** Plays a sequence and keeps what was not answered with 0. */

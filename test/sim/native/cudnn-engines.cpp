@@ -121,6 +121,10 @@ const char *convolution_refusal(const Graph &graph, const Node &node, bool fallb
     if (broadcast_stride(graph.tensors[number])) return "a stride of 0";
   for (int input : node.inputs())
     if (graph.tensors[input].type != type && !graph.tensors[input].is_virtual) return "operands of different types";
+  for (int number : node.tensors)
+    if (!fallback && type != DATA_FLOAT && type != DATA_DOUBLE && !graph.tensors[number].is_virtual &&
+        graph.tensors[number].alignment % 16 != 0)
+      return "16-bit tensors that are not aligned to 16 bytes, outside of fallback";
   const bool wide = fallback && node.kind == filter && result.type == DATA_FLOAT;
   if (!result.is_virtual && result.type != type && !wide) return "a result of another type than the operands";
   const int compute = node.convolution.compute;

@@ -154,10 +154,13 @@ class Evaluation {
     }
   }
 
-  /** A convolution's operand as its engine reads it. */
+  /** A convolution's operand as its engine reads it: of its own type also where it has no memory, as Tensor Cores need it. */
   Values operand(int number) const {
     Values copy = values[number];
-    if (graph.tensors[number].type != DATA_FLOAT) return copy;
+    const Tensor &tensor = graph.tensors[number];
+    if (tensor.is_virtual)
+      for (double &value : copy) value = simnum::to(number_type(tensor.type), value);
+    if (tensor.type != DATA_FLOAT) return copy;
     if (has_note(chosen, DOWN_CONVERT_INPUTS))
       for (double &value : copy) value = simnum::to_f16(value);
     else if (has_note(chosen, TENSOR_CORE) && simlib::option(simlib::TF32) != 0)

@@ -163,8 +163,10 @@ void forget_memory() {
   memory().live.clear();
   memory().dead.clear();
   memory().globals.clear();
-  memory().used = memory().peak = memory().numbers = 0;
+  memory().used = memory().numbers = 0;
 }
+
+void forget_peak() { memory().peak = memory().used; }
 
 std::vector<std::string> live_memory() {
   std::vector<std::string> lines;

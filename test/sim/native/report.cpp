@@ -222,6 +222,7 @@ SIM_EXPORT void sim_reset() {
   forget_modules();
   for (const auto &forget : report().forget) forget();
   forget_memory();
+  forget_peak();
   const uint64_t handles = it.handles;
   it.initialized = it.current = false;
   it.retained = it.sticky = 0;

@@ -77,6 +77,7 @@ MemoryUse memory_use();
 void memory_limit(size_t total);
 void align_right(uint32_t alignment);
 void forget_memory();
+void forget_peak();
 /** One line for each live allocation. */
 std::vector<std::string> live_memory();
 

@@ -1,0 +1,435 @@
+// Fused graphs, engines that are not to be taken, and what execution refuses, in the simulated cuDNN: by descriptors as the
+// tables of sequences make them, against plain loops in float64.
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import type { AttributeName, Descriptor } from '../../src/cuda/ffi/cudnn.ts'
+import type { DevicePointer } from '../../src/cuda/ffi/values.ts'
+import { offset } from '../../src/cuda/ffi/values.ts'
+import { bytesOf } from '../../src/tensor/dtype.ts'
+import { roundTo } from '../../src/tensor/half.ts'
+import { at, range } from '../../src/tensor/shape.ts'
+import { type LibraryGpu, libraryGpu } from '../sim/cudnn-gpu.ts'
+import { type Fusion, fusedSteps, fusionsOf, planned } from './sequences/graphs.ts'
+import { convolution, convolve, device, operationGraph, tensor } from './sequences/parts.ts'
+import { type Step, assemble, statusOf } from './sequences/sequence.ts'
+import { difference, eighths } from './sim-libraries-values.ts'
+
+let gpu: LibraryGpu
+let expected: readonly unknown[]
+beforeEach(async () => {
+  gpu = await libraryGpu()
+  expected = []
+}, 600_000)
+afterEach(() => {
+  expect(gpu.close().violations).toEqual(expected)
+})
+
+/** A plan of an engine for operations, for the device of the handle, and what it was made with. */
+interface Planned {
+  readonly plan: Descriptor
+  readonly workspace: number
+  release(): void
+}
+
+/** The engines that heuristics propose, in order, each once. */
+function plansOf(steps: readonly Step[], operations: readonly string[], mode = 3): ReadonlyMap<number, Planned> {
+  const { cudnn } = gpu
+  const made = assemble(cudnn, [...steps, ...planned(operations, mode).slice(0, -1)])
+  const named = (name: string): Descriptor => made.get(name) ?? (0n as Descriptor)
+  const found = cudnn.attributeCount(named('heuristics'), 'ENGINEHEUR_RESULTS', 'BACKEND_DESCRIPTOR')
+  if (found === 0) {
+    for (const descriptor of made.values()) cudnn.destroyDescriptor(descriptor)
+    return new Map()
+  }
+  const configurations = range(found).map(() => cudnn.createDescriptor('ENGINECFG'))
+  cudnn.getAttribute(
+    named('heuristics'),
+    'ENGINEHEUR_RESULTS',
+    'BACKEND_DESCRIPTOR',
+    BigInt64Array.from(configurations),
+  )
+  const plans = new Map<number, Planned>()
+  for (const configuration of configurations) {
+    const number = engineNumber(configuration)
+    const plan = plans.has(number) ? undefined : planOf(configuration, named('device'))
+    if (plan !== undefined) plans.set(number, plan)
+    cudnn.destroyDescriptor(configuration)
+  }
+  for (const descriptor of made.values()) cudnn.destroyDescriptor(descriptor)
+  return plans
+}
+
+function engineNumber(configuration: Descriptor): number {
+  const engine = gpu.cudnn.createDescriptor('ENGINE')
+  const number = new BigInt64Array(1)
+  gpu.cudnn.getAttribute(configuration, 'ENGINECFG_ENGINE', 'BACKEND_DESCRIPTOR', BigInt64Array.of(engine))
+  gpu.cudnn.getAttribute(engine, 'ENGINE_GLOBAL_INDEX', 'INT64', number)
+  gpu.cudnn.destroyDescriptor(engine)
+  return Number(number[0])
+}
+
+function planOf(configuration: Descriptor, properties: Descriptor): Planned | undefined {
+  const { cudnn } = gpu
+  const plan = cudnn.createDescriptor('EXECUTION_PLAN')
+  cudnn.setAttribute(plan, 'EXECUTION_PLAN_ENGINE_CONFIG', 'BACKEND_DESCRIPTOR', BigInt64Array.of(configuration))
+  cudnn.setAttribute(plan, 'EXECUTION_PLAN_DEVICEPROP', 'BACKEND_DESCRIPTOR', BigInt64Array.of(properties))
+  if (statusOf(() => cudnn.finalize(plan, 'plan')) !== 0) return void cudnn.destroyDescriptor(plan)
+  const bytes = new BigInt64Array(1)
+  cudnn.getAttribute(plan, 'EXECUTION_PLAN_WORKSPACE_SIZE', 'INT64', bytes)
+  return { plan, workspace: Number(bytes[0]), release: () => cudnn.destroyDescriptor(plan) }
+}
+
+/** Executes a plan; identifiers and addresses in order. */
+function execute({ plan }: Planned, ids: readonly number[], addresses: readonly bigint[], workspace = 0n): void {
+  const { cudnn, cudnnHandle, stream } = gpu
+  const pack = cudnn.createDescriptor('VARIANT_PACK')
+  try {
+    const set = (name: AttributeName, type: 'INT64' | 'VOID_PTR', values: readonly bigint[]) =>
+      cudnn.setAttribute(pack, name, type, BigInt64Array.from(values))
+    set('VARIANT_PACK_UNIQUE_IDS', 'INT64', ids.map(BigInt))
+    set('VARIANT_PACK_DATA_POINTERS', 'VOID_PTR', addresses)
+    set('VARIANT_PACK_WORKSPACE', 'VOID_PTR', [workspace])
+    cudnn.finalize(pack, 'pack')
+    cudnn.setStream(cudnnHandle, stream)
+    cudnn.execute(cudnnHandle, plan, pack)
+  } finally {
+    cudnn.destroyDescriptor(pack)
+  }
+}
+
+/** The extents of the fusions' tensors: pixels, input channels, output channels. */
+const extents = { batch: 2, size: 5, channels: 16, outputs: 24 }
+const { batch: n, size, channels: c, outputs: k } = extents
+const pixels = n * size * size
+const f16 = (value: number): number => roundTo('f16', value)
+const relu = (value: number): number => Math.max(0, value)
+
+/** rows x inner times (columns x inner, or inner x columns) as a 1x1 convolution multiplies. */
+function product(
+  a: readonly number[],
+  b: readonly number[],
+  rows: number,
+  inner: number,
+  columns: number,
+  turned: boolean,
+) {
+  const out: number[] = []
+  for (let row = 0; row < rows; row++)
+    for (let column = 0; column < columns; column++) {
+      let sum = 0
+      for (let i = 0; i < inner; i++)
+        sum += at(a, row * inner + i) * at(b, turned ? i * columns + column : column * inner + i)
+      out.push(sum)
+    }
+  return out
+}
+
+const x = eighths(1, pixels * c)
+const w = eighths(2, k * c)
+const dy = eighths(3, pixels * k)
+
+/** What each fusion computes: its operands and results by identifier, of f16 but for the vectors and sums. */
+interface Expectation {
+  readonly operands: Readonly<Record<number, readonly number[]>>
+  readonly results: Readonly<Record<number, readonly number[]>>
+  readonly vectors: readonly number[]
+}
+
+const perOutput = eighths(4, k)
+const perInput = eighths(5, c)
+const other = eighths(6, c)
+const residual = eighths(7, pixels * k)
+const forward = product(x, w, pixels, c, k, false)
+const backward = product(dy, w, pixels, k, c, true)
+const old = eighths(8, pixels * c)
+
+const channelSums = (values: readonly number[], channels: number, term = (value: number) => value) =>
+  range(channels).map((channel) => {
+    let sum = 0
+    for (let i = channel; i < values.length; i += channels) sum += term(at(values, i))
+    return sum
+  })
+
+const prologue = x.map((value, i) => f16(relu(value * at(perInput, i % c) + at(other, i % c))))
+const masked = backward.map((value, i) => f16(at(old, i) > 0 ? value : 0))
+
+const expectations: Readonly<Record<string, Expectation>> = {
+  'bias, ReLU': {
+    operands: { 1: x, 2: w, 4: perOutput },
+    results: { 6: forward.map((value, i) => f16(relu(value + at(perOutput, i % k)))) },
+    vectors: [4],
+  },
+  residual: {
+    operands: { 1: x, 2: w, 4: residual },
+    results: { 5: forward.map((value, i) => f16(value + at(residual, i))) },
+    vectors: [],
+  },
+  statistics: {
+    operands: { 1: x, 2: w },
+    results: {
+      3: forward.map(f16),
+      4: channelSums(forward.map(f16), k).map(Math.fround),
+      5: channelSums(forward.map(f16), k, (value) => value * value).map(Math.fround),
+    },
+    vectors: [4, 5],
+  },
+  'sum per image': {
+    operands: { 1: x, 2: w },
+    results: {
+      3: forward.map(f16),
+      4: range(n).flatMap((image) => {
+        const one = forward.slice(image * size * size * k, (image + 1) * size * size * k).map(f16)
+        return channelSums(one, k).map(Math.fround)
+      }),
+    },
+    vectors: [4],
+  },
+  'after scale, bias, ReLU': {
+    operands: { 4: x, 2: w, 5: perInput, 6: other },
+    results: { 3: product(prologue, w, pixels, c, k, false).map(f16) },
+    vectors: [5, 6],
+  },
+  'ReLU backward': { operands: { 2: w, 3: dy, 4: old }, results: { 5: masked }, vectors: [] },
+  'added gradient': {
+    operands: { 2: w, 3: dy, 4: old },
+    results: { 5: backward.map((value, i) => f16(value + at(old, i))) },
+    vectors: [],
+  },
+  'ReLU backward, sum per channel': {
+    operands: { 2: w, 3: dy, 4: old },
+    results: { 5: masked, 6: channelSums(masked, c).map(Math.fround) },
+    vectors: [6],
+  },
+}
+
+/** Results by identifier as a plan computes them. */
+function compute(planned: Planned, { operands, results, vectors }: Expectation): Record<number, number[]> {
+  const dtype = (id: string) => (vectors.includes(Number(id)) ? 'f32' : 'f16')
+  const inputs = Object.entries(operands).map(([id, values]) => [Number(id), gpu.upload(dtype(id), values)] as const)
+  const outputs = Object.entries(results).map(
+    ([id, values]) => [Number(id), gpu.allocate(values.length * bytesOf(dtype(id)))] as const,
+  )
+  const all = [...inputs, ...outputs]
+  const workspace = planned.workspace > 0 ? gpu.allocate(planned.workspace) : 0n
+  execute(
+    planned,
+    all.map(([id]) => id),
+    all.map(([, address]) => address),
+    workspace,
+  )
+  return Object.fromEntries(
+    outputs.map(([id, address]) => [
+      id,
+      gpu.download(
+        dtype(String(id)),
+        address,
+        at(
+          Object.values(results),
+          outputs.findIndex(([other]) => other === id),
+        ).length,
+      ),
+    ]),
+  )
+}
+
+describe('fused graphs', () => {
+  test.each(fusionsOf(extents).flatMap((fusion) => [3, 2].map((mode) => ({ ...fusion, mode }))))(
+    '$direction with $name, mode $mode',
+    ({ name, operations, mode, ...fusion }: Fusion & { readonly mode: number }) => {
+      const expectation = expectations[name]
+      if (expectation === undefined) throw new Error(`nothing is expected of ${name}`)
+      const plans = plansOf(fusedSteps(fusion, extents), operations, mode)
+      expect([...plans.keys()]).toEqual(mode === 2 ? [81] : [fusion.direction === 'FORWARD' ? 62 : 67])
+      for (const planned of plans.values()) {
+        const found = compute(planned, expectation)
+        for (const [id, wanted] of Object.entries(expectation.results))
+          expect(difference(found[Number(id)] ?? [], wanted), `tensor ${id}`).toBeUndefined()
+        planned.release()
+      }
+    },
+  )
+})
+
+describe('engines that are not to be taken', () => {
+  const plain = fusedSteps({ direction: 'FORWARD', parts: [] }, extents)
+  const expectation: Expectation = { operands: { 1: x, 2: w }, results: { 3: forward.map(f16) }, vectors: [] }
+
+  test('one that is not deterministic gives other bits in each run, the others the same', () => {
+    const plans = plansOf(plain, ['conv'])
+    for (const [engine, planned] of plans) {
+      if (engine === 30) continue
+      const [first, second] = [compute(planned, expectation)[3], compute(planned, expectation)[3]]
+      const other = difference(first ?? [], second ?? [])
+      if (engine === 20 || engine === 25) expect(other, `engine ${engine}`).toBeDefined()
+      else expect(other, `engine ${engine}`).toBeUndefined()
+    }
+    for (const { release } of plans.values()) release()
+  })
+
+  test('one that sums in 16 bits is further off than the last bit', () => {
+    const plans = plansOf(plain, ['conv'])
+    const planned = plans.get(25)
+    if (planned === undefined) throw new Error('no engine 25')
+    const found = compute(planned, expectation)[3] ?? []
+    const worst = Math.max(
+      ...found.map((value, i) => Math.abs(value - at(forward, i)) / Math.max(1, Math.abs(at(forward, i)))),
+    )
+    expect(worst).toBeGreaterThan(2 ** -9)
+    expect(worst).toBeLessThan(2 ** -3)
+    for (const { release } of plans.values()) release()
+  })
+
+  test('they are the fastest, and the fallback the slowest', () => {
+    const plans = plansOf(plain, ['conv'])
+    const times = [...plans]
+      .filter(([engine]) => engine !== 30)
+      .map(([engine, planned]) => [engine, gpu.time(() => compute(planned, expectation))] as const)
+    const order = times.sort(([, a], [, b]) => a - b).map(([engine]) => engine)
+    expect(order[0]).toBe(25)
+    expect(order.at(-1)).toBe(0)
+    for (const { release } of plans.values()) release()
+  })
+
+  test('one cannot be captured; the others replay', () => {
+    const plans = plansOf(plain, ['conv'])
+    const addresses = [gpu.upload('f16', x), gpu.upload('f16', w), gpu.allocate(pixels * k * 2)]
+    const workspace = gpu.allocate(1 << 24)
+    for (const [engine, planned] of plans) {
+      if (engine === 30) continue
+      gpu.driver.beginCapture(gpu.stream)
+      const status = statusOf(() => execute(planned, [1, 2, 3], addresses, workspace))
+      expect(status, `engine ${engine}`).toBe(engine === 46 ? 5001 : 0)
+      if (engine === 46) {
+        expect(() => gpu.driver.endCapture(gpu.stream)).toThrow(/status 901/)
+        continue
+      }
+      const graph = gpu.driver.endCapture(gpu.stream)
+      const executable = gpu.driver.instantiateGraph(graph)
+      gpu.driver.fill8(at(addresses, 2), 0xff, pixels * k * 2, gpu.stream)
+      gpu.driver.launchGraph(executable, gpu.stream)
+      if (engine !== 20 && engine !== 25)
+        expect(difference(gpu.download('f16', at(addresses, 2), pixels * k), forward.map(f16))).toBeUndefined()
+      gpu.driver.synchronizeStream(gpu.stream)
+      gpu.driver.destroyGraphExecutable(executable)
+      gpu.driver.destroyGraph(graph)
+    }
+    for (const { release } of plans.values()) release()
+  })
+})
+
+describe('execution', () => {
+  const ids = [1, 2, 3]
+  let plans: ReadonlyMap<number, Planned>
+  let good: Planned
+  let addresses: DevicePointer[]
+  const status = (planned: Planned, names: readonly number[], pointers: readonly bigint[], workspace = 0n): number =>
+    statusOf(() => execute(planned, names, pointers, workspace))
+
+  beforeEach(() => {
+    plans = plansOf(fusedSteps({ direction: 'FORWARD', parts: [] }, extents), ['conv'])
+    good = plans.get(22) ?? at([...plans.values()], 0)
+    addresses = [gpu.upload('f16', x), gpu.upload('f16', w), gpu.allocate(pixels * k * 2)]
+  })
+  afterEach(() => {
+    for (const { release } of plans.values()) release()
+  })
+
+  test('tensors without an address, at 0, or aligned worse than they say are refused', () => {
+    const [a, b, y] = addresses as [DevicePointer, DevicePointer, DevicePointer]
+    expect(status(good, [1, 2], [a, b])).toBe(2000)
+    expect(status(good, [1, 2, 4], [a, b, y])).toBe(2000)
+    expect(status(good, [1, 2, 2], [a, b, y])).toBe(2009)
+    expect(status(good, ids, [0n, b, y])).toBe(2002)
+    expect(status(good, ids, [a, offset(b, 8), y])).toBe(2003)
+    expect(status(good, ids, [a, b, y])).toBe(0)
+  })
+
+  test('scratch memory is needed where the plan says so, and is overwritten', () => {
+    const planned = plans.get(45)
+    if (planned === undefined) throw new Error('no engine 45')
+    expect(status(planned, ids, addresses)).toBe(2002)
+    const workspace = gpu.allocate(planned.workspace)
+    gpu.driver.fill8(workspace, 1, planned.workspace, gpu.stream)
+    expect(status(planned, ids, addresses, workspace)).toBe(0)
+    gpu.driver.synchronizeStream(gpu.stream)
+    expect(new Set(gpu.download('u8', workspace, planned.workspace))).toEqual(new Set([0xdb]))
+  })
+
+  test('memory that is too short, freed, or shared with the result is a violation', () => {
+    const [a, b, y] = addresses as [DevicePointer, DevicePointer, DevicePointer]
+    const short = gpu.driver.allocate(pixels * k * 2 - 2)
+    const planned = plans.get(45)
+    if (planned === undefined) throw new Error('no engine 45')
+    expect(status(good, ids, [a, b, short])).toBe(5000)
+    expect(status(planned, ids, [a, b, y], short)).toBe(5000)
+    expect(status(good, ids, [a, b, a])).toBe(5000)
+    gpu.driver.free(short)
+    expect(status(good, ids, [short, b, y])).toBe(5000)
+    expected = [
+      expect.stringMatching(/cudnn engine 22: tensor 3 .* is not inside live device memory when it is executed/),
+      expect.stringMatching(/cudnn engine 45: its workspace .* is not inside live/),
+      expect.stringMatching(/tensor 3 at/),
+      expect.stringMatching(/cudnn engine 22: the result 3 shares memory with tensor 1/),
+      expect.stringMatching(/cudnn engine 22: tensor 1 .* is not inside live/),
+    ]
+  })
+
+  test('a stream that is gone, a plan that is none, and a handle that was destroyed are refused', () => {
+    const { cudnn, driver } = gpu
+    const stream = driver.createStream(0)
+    driver.destroyStream(stream)
+    expect(statusOf(() => cudnn.setStream(gpu.cudnnHandle, stream))).toBe(2007)
+    const handle = cudnn.create()
+    cudnn.destroy(handle)
+    expect(statusOf(() => cudnn.setStream(handle, gpu.stream))).toBe(2000)
+    const made = assemble(cudnn, tensor('x', { dims: [1, 1, 1, 1], uid: 1 }))
+    const none = made.get('x') ?? (0n as Descriptor)
+    expect(status({ ...good, plan: none }, ids, addresses)).toBe(2012)
+    cudnn.destroyDescriptor(none)
+    expected = [expect.stringMatching(/cudnnSetStream got .* no living cuDNN handle/)]
+  })
+
+  test('the n-th call fails where it is told to, and nothing is left behind by it', () => {
+    const { cudnn, simulation } = gpu
+    const live = simulation.report().live
+    simulation.failAt(4)
+    const steps = [...fusedSteps({ direction: 'FORWARD', parts: [] }, extents), ...operationGraph('graph', ['conv'])]
+    const failures = steps.map((_, index) => {
+      simulation.failAt(index + 1)
+      try {
+        for (const descriptor of assemble(cudnn, steps.slice(0, index + 1)).values())
+          cudnn.destroyDescriptor(descriptor)
+        return 'nothing failed'
+      } catch (error) {
+        return error instanceof Error && /status 4\d\d\d/.test(error.message) ? 'failed' : String(error)
+      }
+    })
+    expect(new Set(failures)).toEqual(new Set(['failed']))
+    simulation.failAt(0)
+    expect(Object.keys(live)).not.toEqual([])
+  })
+})
+
+describe('what has no plan here', () => {
+  test('one and three spatial dimensions are refused: nothing of ours has them', () => {
+    const steps = [
+      ...tensor('x', { dims: [8, 64, 14], strides: [896, 1, 64], uid: 1 }),
+      ...tensor('w', { dims: [64, 64, 1], strides: [64, 1, 64], uid: 2 }),
+      ...tensor('y', { dims: [8, 64, 14], strides: [896, 1, 64], uid: 3 }),
+      ...convolution('c').map((step): Step => {
+        if (step[0] !== 'set' || step[3] !== 'INT64') return step
+        return ['set', step[1], step[2], step[3], [step[2] === 'CONVOLUTION_SPATIAL_DIMS' ? 1 : Number(step[4][0])]]
+      }),
+      ...convolve('conv', 'FORWARD', 'c', ['x', 'w', 'y']),
+    ]
+    expect([...plansOf(steps, ['conv']).keys()]).toEqual([])
+  })
+
+  test('a device is described by its handle, or by the current one', () => {
+    const made = assemble(gpu.cudnn, [
+      ['create', 'current', 'DEVICEPROP'],
+      ['finalize', 'current'],
+    ])
+    for (const descriptor of made.values()) gpu.cudnn.destroyDescriptor(descriptor)
+    expect(statusOf(() => void assemble(gpu.cudnn, device('d', '{}')))).toBe(2000)
+  })
+})
