@@ -29,11 +29,12 @@ const kinds = directions.flatMap((direction) =>
 )
 type Kind = (typeof kinds)[number]
 
-/** Heights and widths around octets, tiles and bands; wide images are low. */
+/** Heights and widths around octets, tiles and bands; wide images are low, and tall ones, of many bands, are narrow. */
 const narrow = fc.oneof(fc.constantFrom(7, 14, 15), fc.integer({ min: 1, max: 19 }))
 const extents = fc.oneof(
   { weight: 3, arbitrary: fc.tuple(narrow, narrow) },
   { weight: 1, arbitrary: fc.tuple(fc.integer({ min: 1, max: 5 }), fc.integer({ min: 20, max: 70 })) },
+  { weight: 1, arbitrary: fc.tuple(fc.integer({ min: 30, max: 70 }), fc.integer({ min: 1, max: 9 })) },
 )
 /** One slab of 64 channels, less, or more. */
 const channelCounts = fc.constantFrom(32, 64, 96)
