@@ -4,7 +4,7 @@ import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { groupedCandidate } from '../../src/cuda/kernels/grouped.ts'
 import type { Lowered } from '../../src/cuda/work.ts'
-import { decode } from '../../src/tensor/half.ts'
+import { decode, encode } from '../../src/tensor/half.ts'
 import { at, sizeOf } from '../../src/tensor/shape.ts'
 import { runs } from '../runs.ts'
 import { HostKernels, kernelsOf } from './grouped-host.ts'
@@ -29,11 +29,12 @@ const kinds = directions.flatMap((direction) =>
 )
 type Kind = (typeof kinds)[number]
 
-/** Heights and widths around octets, tiles and bands; wide images are low. */
+/** Heights and widths around octets, tiles and bands; wide images are low, and tall ones, of many bands, are narrow. */
 const narrow = fc.oneof(fc.constantFrom(7, 14, 15), fc.integer({ min: 1, max: 19 }))
 const extents = fc.oneof(
   { weight: 3, arbitrary: fc.tuple(narrow, narrow) },
   { weight: 1, arbitrary: fc.tuple(fc.integer({ min: 1, max: 5 }), fc.integer({ min: 20, max: 70 })) },
+  { weight: 1, arbitrary: fc.tuple(fc.integer({ min: 30, max: 70 }), fc.integer({ min: 1, max: 9 })) },
 )
 /** One slab of 64 channels, less, or more. */
 const channelCounts = fc.constantFrom(32, 64, 96)
@@ -159,6 +160,33 @@ describe.each(kinds)('$direction of stride $stride, groups of $width, $dtype', (
           if (!(Math.abs(at(got, i) - value) <= at(bound, i)))
             throw new Error(`element ${i}: expected ${value} within ${at(bound, i)}, got ${at(got, i)}`)
         })
+      }),
+      { numRuns: runs(1) },
+    )
+  })
+
+  it('keeps an infinity within its group, or within two groups of 4', () => {
+    fc.assert(
+      fc.property(geometries(kind), fc.nat(), (geometry, seed) => {
+        const equation = equationOf(geometry)
+        const [clean, next] = [operandsOf(equation, integers(generator(seed), 3)), generator(seed + 1)]
+        const channels = geometry.groups * geometry.width
+        const count = sizeOf(at(equation.outputs, 0).type.shape)
+        const place = Math.floor(next() * at(clean, 0).length)
+        const spoiled = clean.map((stored, i) =>
+          i === 0 ? stored.with(place, at(encode(kind.dtype, [Infinity]), 0)) : stored,
+        )
+        const together = Math.max(8, kind.width)
+        const ofResult =
+          kind.direction === 'conv2dFilterGrad'
+            ? (i: number) => Math.floor(i / (9 * kind.width))
+            : (i: number) => i % channels
+        const others = (i: number): boolean =>
+          Math.floor(ofResult(i) / together) !== Math.floor((place % channels) / together)
+        const [want, got] = [clean, spoiled].map((operands) =>
+          host.run(lower(equation), operands, count).filter((_, i) => others(i)),
+        )
+        expect(difference(got ?? [], want ?? [])).toBe('')
       }),
       { numRuns: runs(1) },
     )

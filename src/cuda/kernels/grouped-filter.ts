@@ -68,31 +68,37 @@ PB_INLINE void pb_grouped_filter(const void *x, const void *cotangent, void *par
   float sums[3][3][2][4];
   PB_UNROLL
   for (int i = 0; i < 72; ++i) sums[i / 24][i / 8 % 3][i / 4 % 2][i % 4] = 0.0f;
-  /* The cotangent's last two rows; a strip's last stages bring zeros, with which the next strip begins. */
+  /* The cotangent's last two rows; stages are counted by j, of target rows by unit, and rows outside the image add nothing. */
   uint32_t a[2][4] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
+  int j = 0;
   PB_ONE_BY_ONE
   for (int left = (e.groups - strip.group + e.lanes - 1) / e.lanes * stages; left > 0; --left) {
     pb_async_wait<STAGES - 2>();
     pb_barrier();
     ask((slot + STAGES - 1) & (STAGES - 1));
     const pb_shared_address stage = ring + slot * stage_bytes;
+    const int row = (strip.row + j) * STRIDE - 1;
+    const bool inside = row >= 0 && row < e.source_height;
     uint32_t b[3][4];
-    pb_load_columns(b, stage, places);
+    if (inside) pb_load_columns(b, stage, places);
     if constexpr (HALVE) {
-      pb_outer<T>(sums[2], a[0], b);
+      if (inside && j >= 1) pb_outer<T>(sums[2], a[0], b);
       pb_ldmatrix_x4_trans(stage + other, a[0]);
-      pb_outer<T>(sums[0], a[0], b);
-      pb_load_columns(b, stage + e.pitch, places);
-      pb_outer<T>(sums[1], a[0], b);
+      if (inside && j < strip.rows) pb_outer<T>(sums[0], a[0], b);
+      if (j < strip.rows && row + 1 < e.source_height) {
+        pb_load_columns(b, stage + e.pitch, places);
+        pb_outer<T>(sums[1], a[0], b);
+      }
     } else {
-      pb_outer<T>(sums[2], a[1], b);
+      if (inside && j >= 2) pb_outer<T>(sums[2], a[1], b);
       PB_UNROLL
       for (int i = 0; i < 4; ++i) a[1][i] = a[0][i];
       pb_ldmatrix_x4_trans(stage + other, a[0]);
-      pb_outer<T>(sums[1], a[1], b);
-      pb_outer<T>(sums[0], a[0], b);
+      if (inside && j >= 1 && j <= strip.rows) pb_outer<T>(sums[1], a[1], b);
+      if (inside && j < strip.rows) pb_outer<T>(sums[0], a[0], b);
     }
     slot = (slot + 1) & (STAGES - 1);
+    j = j + 1 == stages ? 0 : j + 1;
   }
 
   /* The pairs of octets are added in their order; of sums that mix groups nothing is stored. */

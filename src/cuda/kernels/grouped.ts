@@ -23,8 +23,8 @@ import {
  * channels out as in, in groups of 4, 8, 16 or 32, a multiple of 16 of them in all. Sums are f32 in a fixed order, rounded
  * once: the same bits every time. Operands must be aligned to 16 bytes. Undefined for every other equation.
  *
- * Where groups are of 4 channels, an infinity or a NaN of a source channel also makes NaN of the neighbouring group's
- * results, because it is multiplied by a zero.
+ * Columns beside the image count as zeros, so that a filter that is not finite makes NaN of the results at the border. Where
+ * groups are of 4 channels, so does what is not finite in a group's source of the results of the group beside it.
  *
  * @param counts How many blocks to cut it into, instead of the usual; with others a filter gradient may have other bits.
  */

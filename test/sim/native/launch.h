@@ -54,7 +54,7 @@ struct Block {
   Kernel kernel;
   Launch launch;
   Thread threads[most_threads];
-  uint32_t order[most_threads];
+  uint32_t order[most_threads], warp_order[most_threads / lanes];
   uint32_t next, current, index, random;
   Fibre *free_fibres;
   StackPointer home;
@@ -151,15 +151,16 @@ bool met(uint32_t warp) {
   return true;
 }
 
-/** Lets every warp whose lanes have met go on. */
+/**
+ * Lets warps whose lanes have met go on: all of them by turns if the seed is 0. Else only the first in the block's order, so
+ * that a warp is as far ahead of the others as barriers allow, and what should have waited for one shows.
+ */
 bool release_warps() {
-  uint32_t list[most_threads / lanes];
   const uint32_t warps = (block.launch.threads + lanes - 1) / lanes;
-  shuffled(list, warps);
   bool any = false;
-  for (uint32_t i = 0; i < warps; ++i) {
-    if (!met(list[i])) continue;
-    release(list[i] * lanes, lanes);
+  for (uint32_t i = 0; i < warps && (block.launch.seed == 0 || !any); ++i) {
+    if (!met(block.warp_order[i])) continue;
+    release(block.warp_order[i] * lanes, lanes);
     any = true;
   }
   return any;
@@ -201,6 +202,7 @@ bool run_block(uint32_t index) {
   }
   poison_shared();
   shuffled(block.order, threads);
+  shuffled(block.warp_order, (threads + lanes - 1) / lanes);
   while (block.next < threads) {
     Fibre *const fibre = block.free_fibres != nullptr ? block.free_fibres : new_fibre(work);
     block.free_fibres = fibre->next;
