@@ -44,7 +44,7 @@ const usual: MatmulProblem = {
   resultDtype: 'f16',
   precision: 'ieee',
   epilogue: 'none',
-} as MatmulProblem
+}
 
 interface Operands {
   readonly a: readonly number[]
@@ -106,7 +106,7 @@ describe('products', () => {
         epilogue: fc.constantFrom('none' as const, 'bias' as const, 'relu' as const, 'bias-relu' as const),
         precision: fc.constantFrom('ieee' as const, 'tf32' as const),
       })
-      .map(({ types: [dtype, resultDtype], ...rest }) => ({ ...rest, dtype, resultDtype }) as MatmulProblem)
+      .map(({ types: [dtype, resultDtype], ...rest }) => ({ ...rest, dtype, resultDtype }))
     const property = fc.property(problems, fc.nat(2 ** 20), (problem, seed) => {
       const operands = operandsOf(problem, seed)
       const wanted = reference(problem, operands)

@@ -1,100 +1,23 @@
-// Fused graphs, engines that are not to be taken, and what execution refuses, in the simulated cuDNN: by descriptors as the
-// tables of sequences make them, against plain loops in float64.
+// Fused graphs and engines that are not to be taken in the simulated cuDNN: by descriptors as the tables of sequences make
+// them, against plain loops in float64.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import type { AttributeName, Descriptor } from '../../src/cuda/ffi/cudnn.ts'
-import type { DevicePointer } from '../../src/cuda/ffi/values.ts'
-import { offset } from '../../src/cuda/ffi/values.ts'
 import { bytesOf } from '../../src/tensor/dtype.ts'
 import { roundTo } from '../../src/tensor/half.ts'
 import { at, range } from '../../src/tensor/shape.ts'
 import { type LibraryGpu, libraryGpu } from '../sim/cudnn-gpu.ts'
-import { type Fusion, fusedSteps, fusionsOf, planned } from './sequences/graphs.ts'
-import { convolution, convolve, device, operationGraph, tensor } from './sequences/parts.ts'
+import { type Fusion, fusedSteps, fusionsOf } from './sequences/graphs.ts'
+import { convolution, convolve, device, tensor } from './sequences/parts.ts'
 import { type Step, assemble, statusOf } from './sequences/sequence.ts'
+import { type Planned, execute, plansOf } from './sim-libraries-plans.ts'
 import { difference, eighths } from './sim-libraries-values.ts'
 
 let gpu: LibraryGpu
-let expected: readonly unknown[]
 beforeEach(async () => {
   gpu = await libraryGpu()
-  expected = []
 }, 600_000)
 afterEach(() => {
-  expect(gpu.close().violations).toEqual(expected)
+  expect(gpu.close().violations).toEqual([])
 })
-
-/** A plan of an engine for operations, for the device of the handle, and what it was made with. */
-interface Planned {
-  readonly plan: Descriptor
-  readonly workspace: number
-  release(): void
-}
-
-/** The engines that heuristics propose, in order, each once. */
-function plansOf(steps: readonly Step[], operations: readonly string[], mode = 3): ReadonlyMap<number, Planned> {
-  const { cudnn } = gpu
-  const made = assemble(cudnn, [...steps, ...planned(operations, mode).slice(0, -1)])
-  const named = (name: string): Descriptor => made.get(name) ?? (0n as Descriptor)
-  const found = cudnn.attributeCount(named('heuristics'), 'ENGINEHEUR_RESULTS', 'BACKEND_DESCRIPTOR')
-  if (found === 0) {
-    for (const descriptor of made.values()) cudnn.destroyDescriptor(descriptor)
-    return new Map()
-  }
-  const configurations = range(found).map(() => cudnn.createDescriptor('ENGINECFG'))
-  cudnn.getAttribute(
-    named('heuristics'),
-    'ENGINEHEUR_RESULTS',
-    'BACKEND_DESCRIPTOR',
-    BigInt64Array.from(configurations),
-  )
-  const plans = new Map<number, Planned>()
-  for (const configuration of configurations) {
-    const number = engineNumber(configuration)
-    const plan = plans.has(number) ? undefined : planOf(configuration, named('device'))
-    if (plan !== undefined) plans.set(number, plan)
-    cudnn.destroyDescriptor(configuration)
-  }
-  for (const descriptor of made.values()) cudnn.destroyDescriptor(descriptor)
-  return plans
-}
-
-function engineNumber(configuration: Descriptor): number {
-  const engine = gpu.cudnn.createDescriptor('ENGINE')
-  const number = new BigInt64Array(1)
-  gpu.cudnn.getAttribute(configuration, 'ENGINECFG_ENGINE', 'BACKEND_DESCRIPTOR', BigInt64Array.of(engine))
-  gpu.cudnn.getAttribute(engine, 'ENGINE_GLOBAL_INDEX', 'INT64', number)
-  gpu.cudnn.destroyDescriptor(engine)
-  return Number(number[0])
-}
-
-function planOf(configuration: Descriptor, properties: Descriptor): Planned | undefined {
-  const { cudnn } = gpu
-  const plan = cudnn.createDescriptor('EXECUTION_PLAN')
-  cudnn.setAttribute(plan, 'EXECUTION_PLAN_ENGINE_CONFIG', 'BACKEND_DESCRIPTOR', BigInt64Array.of(configuration))
-  cudnn.setAttribute(plan, 'EXECUTION_PLAN_DEVICEPROP', 'BACKEND_DESCRIPTOR', BigInt64Array.of(properties))
-  if (statusOf(() => cudnn.finalize(plan, 'plan')) !== 0) return void cudnn.destroyDescriptor(plan)
-  const bytes = new BigInt64Array(1)
-  cudnn.getAttribute(plan, 'EXECUTION_PLAN_WORKSPACE_SIZE', 'INT64', bytes)
-  return { plan, workspace: Number(bytes[0]), release: () => cudnn.destroyDescriptor(plan) }
-}
-
-/** Executes a plan; identifiers and addresses in order. */
-function execute({ plan }: Planned, ids: readonly number[], addresses: readonly bigint[], workspace = 0n): void {
-  const { cudnn, cudnnHandle, stream } = gpu
-  const pack = cudnn.createDescriptor('VARIANT_PACK')
-  try {
-    const set = (name: AttributeName, type: 'INT64' | 'VOID_PTR', values: readonly bigint[]) =>
-      cudnn.setAttribute(pack, name, type, BigInt64Array.from(values))
-    set('VARIANT_PACK_UNIQUE_IDS', 'INT64', ids.map(BigInt))
-    set('VARIANT_PACK_DATA_POINTERS', 'VOID_PTR', addresses)
-    set('VARIANT_PACK_WORKSPACE', 'VOID_PTR', [workspace])
-    cudnn.finalize(pack, 'pack')
-    cudnn.setStream(cudnnHandle, stream)
-    cudnn.execute(cudnnHandle, plan, pack)
-  } finally {
-    cudnn.destroyDescriptor(pack)
-  }
-}
 
 /** The extents of the fusions' tensors: pixels, input channels, output channels. */
 const extents = { batch: 2, size: 5, channels: 16, outputs: 24 }
@@ -211,6 +134,7 @@ function compute(planned: Planned, { operands, results, vectors }: Expectation):
   const all = [...inputs, ...outputs]
   const workspace = planned.workspace > 0 ? gpu.allocate(planned.workspace) : 0n
   execute(
+    gpu,
     planned,
     all.map(([id]) => id),
     all.map(([, address]) => address),
@@ -237,7 +161,7 @@ describe('fused graphs', () => {
     ({ name, operations, mode, ...fusion }: Fusion & { readonly mode: number }) => {
       const expectation = expectations[name]
       if (expectation === undefined) throw new Error(`nothing is expected of ${name}`)
-      const plans = plansOf(fusedSteps(fusion, extents), operations, mode)
+      const plans = plansOf(gpu, fusedSteps(fusion, extents), operations, mode)
       expect([...plans.keys()]).toEqual(mode === 2 ? [81] : [fusion.direction === 'FORWARD' ? 62 : 67])
       for (const planned of plans.values()) {
         const found = compute(planned, expectation)
@@ -254,7 +178,7 @@ describe('engines that are not to be taken', () => {
   const expectation: Expectation = { operands: { 1: x, 2: w }, results: { 3: forward.map(f16) }, vectors: [] }
 
   test('one that is not deterministic gives other bits in each run, the others the same', () => {
-    const plans = plansOf(plain, ['conv'])
+    const plans = plansOf(gpu, plain, ['conv'])
     for (const [engine, planned] of plans) {
       if (engine === 30) continue
       const [first, second] = [compute(planned, expectation)[3], compute(planned, expectation)[3]]
@@ -266,7 +190,7 @@ describe('engines that are not to be taken', () => {
   })
 
   test('one that sums in 16 bits is further off than the last bit', () => {
-    const plans = plansOf(plain, ['conv'])
+    const plans = plansOf(gpu, plain, ['conv'])
     const planned = plans.get(25)
     if (planned === undefined) throw new Error('no engine 25')
     const found = compute(planned, expectation)[3] ?? []
@@ -279,7 +203,7 @@ describe('engines that are not to be taken', () => {
   })
 
   test('they are the fastest, and the fallback the slowest', () => {
-    const plans = plansOf(plain, ['conv'])
+    const plans = plansOf(gpu, plain, ['conv'])
     const times = [...plans]
       .filter(([engine]) => engine !== 30)
       .map(([engine, planned]) => [engine, gpu.time(() => compute(planned, expectation))] as const)
@@ -290,13 +214,13 @@ describe('engines that are not to be taken', () => {
   })
 
   test('one cannot be captured; the others replay', () => {
-    const plans = plansOf(plain, ['conv'])
+    const plans = plansOf(gpu, plain, ['conv'])
     const addresses = [gpu.upload('f16', x), gpu.upload('f16', w), gpu.allocate(pixels * k * 2)]
     const workspace = gpu.allocate(1 << 24)
     for (const [engine, planned] of plans) {
       if (engine === 30) continue
       gpu.driver.beginCapture(gpu.stream)
-      const status = statusOf(() => execute(planned, [1, 2, 3], addresses, workspace))
+      const status = statusOf(() => execute(gpu, planned, [1, 2, 3], addresses, workspace))
       expect(status, `engine ${engine}`).toBe(engine === 46 ? 5001 : 0)
       if (engine === 46) {
         expect(() => gpu.driver.endCapture(gpu.stream)).toThrow(/status 901/)
@@ -316,99 +240,6 @@ describe('engines that are not to be taken', () => {
   })
 })
 
-describe('execution', () => {
-  const ids = [1, 2, 3]
-  let plans: ReadonlyMap<number, Planned>
-  let good: Planned
-  let addresses: DevicePointer[]
-  const status = (planned: Planned, names: readonly number[], pointers: readonly bigint[], workspace = 0n): number =>
-    statusOf(() => execute(planned, names, pointers, workspace))
-
-  beforeEach(() => {
-    plans = plansOf(fusedSteps({ direction: 'FORWARD', parts: [] }, extents), ['conv'])
-    good = plans.get(22) ?? at([...plans.values()], 0)
-    addresses = [gpu.upload('f16', x), gpu.upload('f16', w), gpu.allocate(pixels * k * 2)]
-  })
-  afterEach(() => {
-    for (const { release } of plans.values()) release()
-  })
-
-  test('tensors without an address, at 0, or aligned worse than they say are refused', () => {
-    const [a, b, y] = addresses as [DevicePointer, DevicePointer, DevicePointer]
-    expect(status(good, [1, 2], [a, b])).toBe(2000)
-    expect(status(good, [1, 2, 4], [a, b, y])).toBe(2000)
-    expect(status(good, [1, 2, 2], [a, b, y])).toBe(2009)
-    expect(status(good, ids, [0n, b, y])).toBe(2002)
-    expect(status(good, ids, [a, offset(b, 8), y])).toBe(2003)
-    expect(status(good, ids, [a, b, y])).toBe(0)
-  })
-
-  test('scratch memory is needed where the plan says so, and is overwritten', () => {
-    const planned = plans.get(45)
-    if (planned === undefined) throw new Error('no engine 45')
-    expect(status(planned, ids, addresses)).toBe(2002)
-    const workspace = gpu.allocate(planned.workspace)
-    gpu.driver.fill8(workspace, 1, planned.workspace, gpu.stream)
-    expect(status(planned, ids, addresses, workspace)).toBe(0)
-    gpu.driver.synchronizeStream(gpu.stream)
-    expect(new Set(gpu.download('u8', workspace, planned.workspace))).toEqual(new Set([0xdb]))
-  })
-
-  test('memory that is too short, freed, or shared with the result is a violation', () => {
-    const [a, b, y] = addresses as [DevicePointer, DevicePointer, DevicePointer]
-    const short = gpu.driver.allocate(pixels * k * 2 - 2)
-    const planned = plans.get(45)
-    if (planned === undefined) throw new Error('no engine 45')
-    expect(status(good, ids, [a, b, short])).toBe(5000)
-    expect(status(planned, ids, [a, b, y], short)).toBe(5000)
-    expect(status(good, ids, [a, b, a])).toBe(5000)
-    gpu.driver.free(short)
-    expect(status(good, ids, [short, b, y])).toBe(5000)
-    expected = [
-      expect.stringMatching(/cudnn engine 22: tensor 3 .* is not inside live device memory when it is executed/),
-      expect.stringMatching(/cudnn engine 45: its workspace .* is not inside live/),
-      expect.stringMatching(/tensor 3 at/),
-      expect.stringMatching(/cudnn engine 22: the result 3 shares memory with tensor 1/),
-      expect.stringMatching(/cudnn engine 22: tensor 1 .* is not inside live/),
-    ]
-  })
-
-  test('a stream that is gone, a plan that is none, and a handle that was destroyed are refused', () => {
-    const { cudnn, driver } = gpu
-    const stream = driver.createStream(0)
-    driver.destroyStream(stream)
-    expect(statusOf(() => cudnn.setStream(gpu.cudnnHandle, stream))).toBe(2007)
-    const handle = cudnn.create()
-    cudnn.destroy(handle)
-    expect(statusOf(() => cudnn.setStream(handle, gpu.stream))).toBe(2000)
-    const made = assemble(cudnn, tensor('x', { dims: [1, 1, 1, 1], uid: 1 }))
-    const none = made.get('x') ?? (0n as Descriptor)
-    expect(status({ ...good, plan: none }, ids, addresses)).toBe(2012)
-    cudnn.destroyDescriptor(none)
-    expected = [expect.stringMatching(/cudnnSetStream got .* no living cuDNN handle/)]
-  })
-
-  test('the n-th call fails where it is told to, and nothing is left behind by it', () => {
-    const { cudnn, simulation } = gpu
-    const live = simulation.report().live
-    simulation.failAt(4)
-    const steps = [...fusedSteps({ direction: 'FORWARD', parts: [] }, extents), ...operationGraph('graph', ['conv'])]
-    const failures = steps.map((_, index) => {
-      simulation.failAt(index + 1)
-      try {
-        for (const descriptor of assemble(cudnn, steps.slice(0, index + 1)).values())
-          cudnn.destroyDescriptor(descriptor)
-        return 'nothing failed'
-      } catch (error) {
-        return error instanceof Error && /status 4\d\d\d/.test(error.message) ? 'failed' : String(error)
-      }
-    })
-    expect(new Set(failures)).toEqual(new Set(['failed']))
-    simulation.failAt(0)
-    expect(Object.keys(live)).not.toEqual([])
-  })
-})
-
 describe('what has no plan here', () => {
   test('one and three spatial dimensions are refused: nothing of ours has them', () => {
     const steps = [
@@ -421,7 +252,7 @@ describe('what has no plan here', () => {
       }),
       ...convolve('conv', 'FORWARD', 'c', ['x', 'w', 'y']),
     ]
-    expect([...plansOf(steps, ['conv']).keys()]).toEqual([])
+    expect([...plansOf(gpu, steps, ['conv']).keys()]).toEqual([])
   })
 
   test('a device is described by its handle, or by the current one', () => {

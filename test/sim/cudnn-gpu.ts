@@ -6,7 +6,7 @@ import { type Cudnn, type CudnnHandle, bindCudnn } from '../../src/cuda/ffi/cudn
 import { type Driver, bindDriver } from '../../src/cuda/ffi/driver.ts'
 import type { Stream } from '../../src/cuda/ffi/driver-queues.ts'
 import type { DevicePointer } from '../../src/cuda/ffi/values.ts'
-import type { DType, StorageArray } from '../../src/tensor/dtype.ts'
+import type { DType } from '../../src/tensor/dtype.ts'
 import { decode, encode } from '../../src/tensor/half.ts'
 import { type Simulation, simulation } from './library.ts'
 
@@ -126,7 +126,7 @@ function transfers(
         driver.synchronizeStream(stream)
         new Uint8Array(stored.buffer).set(view)
       })
-      return Array.from<number>(decode(dtype, stored as StorageArray))
+      return Array.from<number>(decode(dtype, stored))
     },
   }
 }

@@ -154,7 +154,8 @@ class Evaluation {
     }
   }
 
-  /** A convolution's operand as its engine reads it: of its own type also where it has no memory, as Tensor Cores need it. */
+  /** A convolution's operand as its engine reads it: of its own type also where it has no memory, as Tensor Cores need
+   * it. */
   Values operand(int number) const {
     Values copy = values[number];
     const Tensor &tensor = graph.tensors[number];
