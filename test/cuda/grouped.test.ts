@@ -85,6 +85,7 @@ describe('whose convolutions these are', () => {
     ['groups of 2', equationOf({ ...own, width: 2, groups: 32 })],
     ['groups of 64', equationOf({ ...own, width: 64, groups: 1 })],
     ['channels that are no multiple of 16', equationOf({ ...own, groups: 3 })],
+    ['images of 2^29 elements', equationOf({ ...own, images: [1, 2 ** 13, 2 ** 10] })],
     ['no images', equationOf({ ...own, images: [0, 9, 9] })],
     [
       'no padding',

@@ -55,9 +55,14 @@ export function groupedProblem(
   if ((dtype !== 'f16' && dtype !== 'bf16') || groupWidth === undefined || !square || !padded) return undefined
   if ((step !== 1 && step !== 2) || stride[1] !== step) return undefined
   if (outChannels !== channels || groups * groupWidth !== channels || channels % 16 !== 0) return undefined
-  if (x.includes(0)) return undefined
+  if (x.includes(0) || tooLarge(x)) return undefined
   const [input, output] = [[at(x, 1), at(x, 2)] as const, [at(y, 1), at(y, 2)] as const]
   return { direction, dtype, groupWidth, stride: step, images: at(x, 0), channels, input, output }
+}
+
+/** Places within the at most four images of a tile are 32-bit numbers. */
+function tooLarge(x: Shape): boolean {
+  return 4 * at(x, 1) * at(x, 2) * at(x, 3) >= 2 ** 31
 }
 
 function asGroupWidth(width: number): GroupWidth | undefined {
