@@ -9,7 +9,10 @@ export default defineConfig({
   root: fileURLToPath(new URL('../..', import.meta.url)),
   test: {
     ...base.test,
-    include: ['test/deviceless/*.test.ts', 'test/cuda/{headers,ffi-real,print-nvrtc}.test.ts'],
+    include: [
+      'test/deviceless/*.test.ts',
+      'test/cuda/{headers,ffi-real,print-nvrtc,grouped-nvrtc,kernels-nvrtc,together}.test.ts',
+    ],
     exclude: [],
     testTimeout: 300_000,
     hookTimeout: 600_000,
