@@ -2,6 +2,7 @@
 // the C compiler unless the cache is cold.
 import { defaultDevice, nn, tensor, train } from '../../src/index.ts'
 import { compileProgram } from '../../src/compile/index.ts'
+import { lowerPlan } from '../../src/cpu/lower.ts'
 import { print } from './measure.ts'
 
 const batch = 4
@@ -19,6 +20,8 @@ const program = step.program(state, { images, labels }, rate)
 const traced = performance.now()
 const plan = compileProgram(program, { optimize: 'fuse', donate: [] })
 const planned = performance.now()
+const lowered = lowerPlan(plan)
+const printed = performance.now()
 const [, metrics] = step(state, { images, labels }, rate)
 await metrics.loss.item()
 const ran = performance.now()
@@ -29,6 +32,8 @@ print({
   steps: plan.steps.length,
   trace_s: (traced - start) / 1000,
   plan_s: (planned - traced) / 1000,
-  plan_load_and_first_step_s: (ran - planned) / 1000,
+  print_s: (printed - planned) / 1000,
+  sources: new Set(lowered.launches.map(({ source }) => source.name)).size,
+  trace_load_and_first_step_s: (ran - printed) / 1000,
 })
 await defaultDevice().close()

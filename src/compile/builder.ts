@@ -57,7 +57,12 @@ export class Builder {
       region === undefined ? { primitive, inputs, params, outputs } : { primitive, inputs, params, outputs, region }
     const equation = record as unknown as Equation
     const simpler = outputs.length === 1 ? this.#rule(equation, this) : undefined
-    if (simpler !== undefined) return [simpler]
+    return simpler === undefined ? this.record(equation) : [simpler]
+  }
+
+  /** The results of an equation as it is, for which no rule has to be tried; those of an equal one if there is one. */
+  record(equation: Equation): readonly Var[] {
+    const { primitive, inputs, params, outputs, region } = equation
     const key = `${primitive}${textOf(params)}${inputs.map((atom) => this.#key(atom)).join()}@${region ?? ''}`
     const known = this.#known.get(key)
     if (known !== undefined) return known
@@ -101,17 +106,23 @@ export class Builder {
 /** What a pass does with one equation: the atoms that stand for its outputs, or undefined to record it unchanged. */
 export type Rewrite = (equation: Equation, inputs: readonly Atom[], builder: Builder) => readonly Atom[] | undefined
 
-/** Walks `program`, giving each equation to `rewrite`, and drops what no output needs. */
-export function rewriteProgram(program: Program, rewrite: Rewrite, rule?: LocalRule): Program {
+/**
+ * Walks `program`, giving each equation to `rewrite`, and drops what no output needs. Where `rule` was applied to the whole
+ * program before (`settled`), it is tried only on equations whose operands changed.
+ */
+export function rewriteProgram(program: Program, rewrite: Rewrite, rule?: LocalRule, settled = false): Program {
   const builder = new Builder(rule)
   const replaced = new Map<Var, Atom>()
   const resolve = (atom: Atom): Atom => (atom.kind === 'var' ? (replaced.get(atom) ?? atom) : atom)
   for (const input of program.inputs) builder.identity(input)
   for (const equation of program.equations) {
     const inputs = equation.inputs.map(resolve)
+    const asBefore = settled && inputs.every((input, index) => input === equation.inputs[index])
     const results =
       rewrite(equation, inputs, builder) ??
-      builder.emitTyped(equation.primitive, inputs, equation.params, equation.outputs.map(typeOf), equation.region)
+      (asBefore
+        ? builder.record(equation)
+        : builder.emitTyped(equation.primitive, inputs, equation.params, equation.outputs.map(typeOf), equation.region))
     for (const [output, result] of zip(equation.outputs, results)) replaced.set(output, result)
   }
   return dropUnused({ inputs: program.inputs, equations: builder.equations, outputs: program.outputs.map(resolve) })

@@ -42,6 +42,7 @@ export {
   poolExtents,
 } from './extents.ts'
 export { showKernel, showPlan } from './show.ts'
+export { stepKey } from './step-key.ts'
 
 export interface PlanOptions {
   readonly optimize: OptimizeLevel

@@ -38,8 +38,7 @@ export class Values {
     for (const input of program.inputs) this.stored.add(input)
     for (const equation of program.equations) {
       for (const output of equation.outputs) this.definitions.set(output, equation)
-      for (const input of new Set(equation.inputs))
-        if (input.kind === 'var') this.consumers.set(input, [...(this.consumers.get(input) ?? []), equation])
+      for (const input of new Set(equation.inputs)) if (input.kind === 'var') append(this.consumers, input, equation)
     }
   }
 
@@ -55,6 +54,13 @@ export class Values {
     const operand = at(equation.inputs, 0)
     return operand.kind === 'var' ? this.storageOf(operand) : undefined
   }
+}
+
+/** Adds to the list of a key. */
+export function append<K, V>(lists: Map<K, V[]>, key: K, value: V): void {
+  const list = lists.get(key)
+  if (list === undefined) lists.set(key, [value])
+  else list.push(value)
 }
 
 /** Decides which values have memory: all of them, or those for which it saves bytes. */

@@ -5,7 +5,7 @@ import { bytesOf } from '../tensor/dtype.ts'
 import { isPointwise } from '../tensor/primitives.ts'
 import { type Atom, type Equation, type Program, type Var, variable } from '../tensor/program.ts'
 import { at, range, sizeOf, zip } from '../tensor/shape.ts'
-import { type Values, isLibrary, materialize } from './materialize.ts'
+import { type Values, append, isLibrary, materialize } from './materialize.ts'
 
 /** How much of what is alive at the turn from forward to backward may be traded for storing it twice. */
 const share = 0.16
@@ -39,7 +39,7 @@ type Uses = ReadonlyMap<Var, readonly number[]>
 function usesOf(program: Program): Uses {
   const uses = new Map<Var, number[]>()
   const note = (atom: Atom, index: number): void => {
-    if (atom.kind === 'var') uses.set(atom, [...(uses.get(atom) ?? []), index])
+    if (atom.kind === 'var') append(uses, atom, index)
   }
   program.equations.forEach((equation, index) => {
     for (const input of new Set(equation.inputs)) note(input, index)
@@ -137,7 +137,7 @@ function sourcesOf(equation: Equation, values: Values): readonly Var[] {
 function repeat(program: Program, chosen: readonly Candidate[], values: Values): Program {
   const region = 1 + Math.max(0, ...program.equations.map((equation) => equation.region ?? 0))
   const byLate = new Map<number, Candidate[]>()
-  for (const candidate of chosen) byLate.set(candidate.late, [...(byLate.get(candidate.late) ?? []), candidate])
+  for (const candidate of chosen) append(byLate, candidate.late, candidate)
   const renamed = new Map<Var, Var>()
   const equations: Equation[] = []
   for (const index of range(program.equations.length)) {

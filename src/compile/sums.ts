@@ -27,7 +27,7 @@ type Definitions = (atom: Atom) => Equation | undefined
 const maxTerms = 4
 const maxFactors = 3
 
-/** The program with its sums in normal form. */
+/** A simplified program with its sums in normal form. */
 export function normalizeSums(program: Program): Program {
   const split = sumsToSplit(program)
   return rewriteProgram(
@@ -39,6 +39,7 @@ export function normalizeSums(program: Program): Program {
       return [normalSum(at(inputs, 0), axes.slice(outer.length), outer, builder, equation.region)]
     },
     simplifyEquation,
+    true,
   )
 }
 

@@ -1,6 +1,6 @@
 // Plan -> launches with places: each step once, kernels through the printer and library steps through kernels/. What is
 // left for a run is the table of its inputs' and outputs' addresses.
-import type { Plan, Step } from '../compile/index.ts'
+import { type Plan, type Step, stepKey } from '../compile/index.ts'
 import { cDialect, printKernel } from '../compile/print/index.ts'
 import { at } from '../tensor/shape.ts'
 import type { Lowered, PointerRef } from './kernels/launch.ts'
@@ -34,17 +34,11 @@ export function lowerPlan(plan: Plan): NativePlan {
 function lowerSteps(steps: readonly Step[]): readonly Lowered[] {
   const known = new Map<string, Lowered>()
   return steps.map((step) => {
-    const key = JSON.stringify(step.kind === 'kernel' ? step.kernel : step.equation, everyNumber)
+    const key = stepKey(step)
     const lowered = known.get(key) ?? lowerStep(step)
     known.set(key, lowered)
     return lowered
   })
-}
-
-/** JSON has no -0, NaN or infinities; kernels have. */
-function everyNumber(_key: string, value: unknown): unknown {
-  if (typeof value !== 'number') return value
-  return Object.is(value, -0) ? '-0' : Number.isFinite(value) ? value : String(value)
 }
 
 function lowerStep(step: Step): Lowered {

@@ -1,6 +1,6 @@
 // Plan -> works with places: each distinct step lowered once, its operands and scratch bound to slots. What is left for a run
 // is the address of each slot; launching is launches.ts's part.
-import type { Plan, Step } from '../compile/index.ts'
+import { type Plan, type Step, stepKey } from '../compile/index.ts'
 import type { PrintedPointer } from '../compile/print/index.ts'
 import { InternalError } from '../tensor/errors.ts'
 import { at, range } from '../tensor/shape.ts'
@@ -122,7 +122,7 @@ function lowerSteps(
   }
   try {
     const lowered = steps.map((step) => {
-      const key = JSON.stringify(step.kind === 'kernel' ? step.kernel : step.equation, everyNumber)
+      const key = stepKey(step)
       const made = known.get(key) ?? lowerStep(step)
       known.set(key, made)
       return made
@@ -132,12 +132,6 @@ function lowerSteps(
     attempt(release)
     throw error
   }
-}
-
-/** JSON has no -0, NaN or infinities; kernels have. */
-function everyNumber(_key: string, value: unknown): unknown {
-  if (typeof value !== 'number') return value
-  return Object.is(value, -0) ? '-0' : Number.isFinite(value) ? value : String(value)
 }
 
 function bindWorks(plan: Plan, step: number, lowered: Lowered, layout: Layout): BoundWork[] {

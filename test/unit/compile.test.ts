@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import { traceFlat } from '../../src/autograd/trace.ts'
 import { valueAndGrad } from '../../src/autograd/grad.ts'
-import { compileProgram, showPlan } from '../../src/compile/index.ts'
+import { type Step, compileProgram, showPlan, stepKey } from '../../src/compile/index.ts'
 import type { OptimizeLevel } from '../../src/tensor/device.ts'
 import { interpret } from '../../src/tensor/reference/interpreter.ts'
 import type { Program, TensorType } from '../../src/tensor/program.ts'
@@ -205,6 +205,18 @@ describe('plans of training code', () => {
       softmaxCrossEntropy(logits, second(t), { labelSmoothing: 0.1 }),
     )(first(t))
     return [loss, gradient]
+  })
+})
+
+describe('the key of a step', () => {
+  it('tells apart constants that JSON does not', () => {
+    const kernel = (value: number) =>
+      ({ kind: 'kernel', kernel: { nodes: [{ op: 'constant', dtype: 'f32', value }] } }) as unknown as Step
+    const keys = [0, -0, Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 1].map((value) =>
+      stepKey(kernel(value)),
+    )
+    expect(new Set(keys).size).toBe(keys.length)
+    expect(stepKey(kernel(1))).toBe(stepKey(kernel(1)))
   })
 })
 
