@@ -5,7 +5,7 @@ import { join } from 'node:path'
 
 /** The site-packages/nvidia of the wheels, if they are installed. */
 export function nvidiaFolder(): string | undefined {
-  const root = process.env['PULLBACK_CUDA_WHEELS'] ?? '/tmp/cuda-wheels'
+  const root = process.env['PULLBACK_CUDA_WHEELS'] ?? '.cuda'
   const lib = join(root, 'lib')
   if (!existsSync(lib)) return undefined
   return readdirSync(lib)
