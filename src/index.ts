@@ -1,7 +1,7 @@
 // The public face, and the composition root: here, and only here, the devices are known by name. Importing does nothing
 // but define; a device is made when it is first needed.
 import { cpuDevice } from './cpu/index.ts'
-import { cudaDevice, cudaProbe, doctorLines } from './cuda/index.ts'
+import { cudaDevice, cudaProbe, doctorLines, hasDriver } from './cuda/index.ts'
 import type { Device } from './tensor/device.ts'
 import { setDeviceChoice } from './tensor/dispatch.ts'
 import { PullbackError } from './tensor/errors.ts'
@@ -100,11 +100,15 @@ export function cudaReport(): { readonly usable: boolean; readonly lines: readon
 
 /** What is used where nobody chose: a GPU, else the compiled CPU device, else the reference; and a line about why. */
 function automatic(): Device {
-  const { discovery, problems } = cudaProbe()
-  const [problem] = problems
-  if (problem === undefined) return device('cuda')
-  // A machine without a driver is one without a GPU, which is no news; half of what CUDA needs is.
-  logLine(discovery.driver === undefined ? 'info' : 'warn', () => `[device] no GPU is used: ${problem.sentence}`)
+  // A machine without a driver is one without a GPU, which is no news and costs no search; half of what CUDA needs is news.
+  if (!hasDriver()) logLine('info', () => '[device] no GPU is used: there is no NVIDIA driver')
+  else
+    try {
+      return device('cuda')
+    } catch (error) {
+      if (!(error instanceof PullbackError)) throw error
+      logLine('warn', () => `[device] no GPU is used: ${error.message}`)
+    }
   try {
     return device('cpu')
   } catch (error) {

@@ -9,13 +9,18 @@ function copyOf(atom: Atom): EquationOf<'cast'> {
 }
 
 /**
- * The program with the casts of its inputs in front. The 16-bit weights are kept from the forward to the backward pass
- * anyway; made all at once, they do not wait for each other's memory.
+ * The program with those casts of its inputs in front that several equations use: the 16-bit weights of a training step,
+ * which are kept from the forward to the backward pass anyway. Made all at once, they do not wait for each other's memory.
  */
 export function castInputsFirst(program: Program): Program {
   const inputs = new Set<Atom>(program.inputs)
-  const isEarly = ({ primitive, inputs: operands }: Equation): boolean =>
-    primitive === 'cast' && operands.every((operand) => inputs.has(operand))
+  const uses = new Map<Atom, number>()
+  for (const equation of program.equations)
+    for (const input of new Set(equation.inputs)) uses.set(input, (uses.get(input) ?? 0) + 1)
+  const isEarly = ({ primitive, inputs: operands, outputs }: Equation): boolean =>
+    primitive === 'cast' &&
+    operands.every((operand) => inputs.has(operand)) &&
+    outputs.every((output) => (uses.get(output) ?? 0) > 1)
   const [early, late] = [program.equations.filter(isEarly), program.equations.filter((one) => !isEarly(one))]
   return { ...program, equations: [...early, ...late] }
 }

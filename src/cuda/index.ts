@@ -1,6 +1,6 @@
 // The CUDA device's face, for src/index.ts: a device on one GPU, and what can be said of CUDA on this machine.
 import { CudaDevice, type DeviceSettings } from './device.ts'
-import type { Machine } from './discovery.ts'
+import { type Machine, discover } from './discovery.ts'
 import { thisMachine } from './discovery-machine.ts'
 import { type Probe, probe } from './discovery-probe.ts'
 import { doctorLines } from './doctor.ts'
@@ -66,6 +66,11 @@ export function cudaDevice(options: CudaOptions = {}): Device {
 /** What is to be known of CUDA on this machine; it can be used if there are no problems. Throws nothing. */
 export function cudaProbe(options: Pick<CudaOptions, 'environment' | 'native' | 'machine'> = {}): Probe {
   return look(options).found
+}
+
+/** Whether there is a driver's library to load: no other library is looked for, and python3 is not asked. Throws nothing. */
+export function hasDriver(machine: Machine = thisMachine()): boolean {
+  return discover({ ...machine, sitePackages: () => [] }).driver !== undefined
 }
 
 function look({ environment, native, machine }: Pick<CudaOptions, 'environment' | 'native' | 'machine'>) {
