@@ -1,7 +1,7 @@
 // The C dialect: a kernel as one function over tiles, vectors along the columns, accumulators for the reductions. Which
 // thread runs which part is the runtime's choice; what a part is comes from partition.ts.
-import { type DType, bytesOf } from '../../tensor/dtype.ts'
-import { at, range, sizeOf } from '../../tensor/shape.ts'
+import type { DType } from '../../tensor/dtype.ts'
+import { at, range } from '../../tensor/shape.ts'
 import type { Kernel, KernelReduction } from '../kernel.ts'
 import {
   type Named,
@@ -17,13 +17,14 @@ import {
   storageTypes,
 } from './c-columns.ts'
 import type { Dialect } from './dialect.ts'
-import { type RegisterClass, classOf, printCast } from './expression.ts'
+import { printCast } from './expression.ts'
 import type { PrintedKernel, PrintedLaunch } from './launch.ts'
 import { levelsOf } from './levels.ts'
 import { Lines } from './lines.ts'
 import { nameOf } from './name.ts'
 import { type Nest, type Placed, arrange } from './nest.ts'
 import { Numbers } from './numbers.ts'
+import { type Partials, accumulator, combining, layPartials, partialType, pointersOf, rebind } from './partials.ts'
 import { type Partition, cachedColumns, partition } from './partition.ts'
 
 /** C with the vector extensions of GCC and clang. */
@@ -36,19 +37,6 @@ export const cDialect: Dialect = {
 }
 
 const opNames = { sum: 'add', max: 'max', min: 'min' } as const
-
-/** The register class in which a reduction is accumulated; bool as 0 and 1. */
-function accumulator(kernel: Kernel, { node }: KernelReduction): Exclude<RegisterClass, 'b'> {
-  const register = classOf(at(kernel.nodes, node).dtype)
-  return register === 'b' ? 'i' : register
-}
-
-const partialTypes = { f: 'f32', d: 'f64', i: 'i32' } as const
-
-/** The dtype of a reduction's partial results. */
-export function partialType(kernel: Kernel, reduction: KernelReduction): 'f32' | 'f64' | 'i32' {
-  return partialTypes[accumulator(kernel, reduction)]
-}
 
 function printKernelInC(kernel: Kernel, nest: Nest): PrintedKernel {
   const levels = levelsOf(kernel, nest)
@@ -86,76 +74,11 @@ function printKernelInC(kernel: Kernel, nest: Nest): PrintedKernel {
 
 /** The launch that reduces the partial results of all splits, itself a kernel: the splits are its reduced axis. */
 function combine(kernel: Kernel, nest: Nest, splits: number, partials: Partials): PrintedLaunch {
-  const columns = nest.form === 'column'
-  const extents = [...nest.map, ...(columns ? [nest.column] : [])]
-  const inputs = kernel.reductions.map((reduction, i) => {
-    const { map, split } = at(partials.places, i)
-    return { dtype: partialType(kernel, reduction), offset: 0, strides: [split, ...map, ...(columns ? [1] : [])] }
-  })
-  const sums: Kernel = {
-    axes: [{ extent: splits, role: 'reduce' }, ...extents.map((extent) => ({ extent, role: 'map' }) as const)],
-    inputs,
-    nodes: inputs.map(({ dtype }, input) => ({ op: 'load', dtype, input })),
-    stores: [],
-    reductions: kernel.reductions.map((reduction, i) => {
-      const { offset, map, column } = at(nest.reductions, i)
-      return { ...reduction, node: i, offset, strides: [0, ...map, ...(columns ? [column] : [])] }
-    }),
-  }
+  const sums = combining(kernel, nest, splits, partials)
   const { launches } = printKernelInC(sums, arrange(sums, true))
   const [launch] = launches
   if (launch === undefined || launches.length > 1) throw new RangeError('internal: partial results of partial results')
-  const outputs = launch.pointers.slice(inputs.length).map((pointer) => {
-    if (pointer.kind !== 'operand') throw new RangeError('internal: a combined result that is no output')
-    return { kind: 'operand', index: pointer.index - inputs.length + kernel.inputs.length } as const
-  })
-  return {
-    ...launch,
-    pointers: [...partials.offsets.map((offset) => ({ kind: 'scratch', offset }) as const), ...outputs],
-  }
-}
-
-/** Where partial results lie: for each reduction [split, outer results, columns], dense. */
-interface Partials {
-  readonly places: readonly Placed[]
-  readonly offsets: readonly number[]
-  readonly bytes: number
-}
-
-function layPartials(kernel: Kernel, nest: Nest, splits: number): Partials {
-  const columns = nest.form === 'column' ? nest.column : 1
-  const total = sizeOf(nest.map) * columns
-  const map = nest.map.map((_extent, axis) => sizeOf(nest.map.slice(axis + 1)) * columns)
-  const place: Placed = {
-    offset: 0,
-    map,
-    reduce: [],
-    row: 0,
-    column: nest.form === 'column' ? 1 : 0,
-    period: 0,
-    split: total,
-  }
-  const offsets: number[] = []
-  let bytes = 0
-  for (const reduction of kernel.reductions) {
-    offsets.push(bytes)
-    bytes += Math.ceil((splits * total * bytesOf(partialType(kernel, reduction))) / 64) * 64
-  }
-  return { places: kernel.reductions.map(() => place), offsets, bytes }
-}
-
-function pointersOf(kernel: Kernel, partials: Partials | undefined): PrintedLaunch['pointers'] {
-  const inputs = kernel.inputs.length
-  const output = (index: number) => ({ kind: 'operand', index: inputs + index }) as const
-  return [
-    ...range(inputs).map((index) => ({ kind: 'operand', index }) as const),
-    ...kernel.stores.map((store) => output(store.output)),
-    ...kernel.reductions.map((reduction, i) =>
-      partials === undefined
-        ? output(reduction.output)
-        : ({ kind: 'scratch', offset: at(partials.offsets, i) } as const),
-    ),
-  ]
+  return rebind(launch, kernel, partials)
 }
 
 /** Names the strides of an access as arguments; strides of 0 along rows and columns stay unnamed. */

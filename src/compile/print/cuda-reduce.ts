@@ -3,7 +3,7 @@
 import type { DType } from '../../tensor/dtype.ts'
 import { at } from '../../tensor/shape.ts'
 import type { Kernel, KernelReduction } from '../kernel.ts'
-import { partialType } from './c.ts'
+import { partialType } from './partials.ts'
 import { type ReduceMap, blockThreads } from './cuda-map.ts'
 import {
   type CudaAccess,

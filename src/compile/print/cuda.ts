@@ -2,9 +2,7 @@
 // are its blocks, of `blockThreads` threads; the argument is the pointers and then the numbers, by value.
 import type { DType } from '../../tensor/dtype.ts'
 import { InternalError } from '../../tensor/errors.ts'
-import { at, range } from '../../tensor/shape.ts'
 import type { Kernel } from '../kernel.ts'
-import { partialType } from './c.ts'
 import { cudaLevelsOf } from './cuda-levels.ts'
 import {
   type PointMap,
@@ -16,7 +14,6 @@ import {
   mostSplits,
   widthOf,
 } from './cuda-map.ts'
-import { type Partials, combining, layPartials, rebind } from './cuda-partials.ts'
 import {
   type CudaScope,
   cudaRegisters,
@@ -35,6 +32,7 @@ import { Lines } from './lines.ts'
 import { nameOf } from './name.ts'
 import { type Nest, type Placed, arrange } from './nest.ts'
 import { Numbers } from './numbers.ts'
+import { type Partials, combining, layPartials, partialType, pointersOf, rebind } from './partials.ts'
 
 /** CUDA C without headers; src/cuda/prelude.ts goes before it. */
 export const cudaDialect: Dialect = {
@@ -155,18 +153,4 @@ function finish(scope: CudaScope, blocks: number, partials: Partials | undefined
   const text = ['  const int64_t *const n = a.n;\n', ...declarations, scope.lines.toString()].join('')
   const head = (symbol: string): string => `PB_KERNEL(${symbol}, ${pointers.length}, ${values.length}) {\n${text}}\n`
   return { source: nameOf('pbg', head), parts: blocks, pointers, numbers: values }
-}
-
-function pointersOf(kernel: Kernel, partials: Partials | undefined): PrintedLaunch['pointers'] {
-  const operand = (index: number) => ({ kind: 'operand', index }) as const
-  const output = (index: number) => operand(kernel.inputs.length + index)
-  return [
-    ...range(kernel.inputs.length).map(operand),
-    ...kernel.stores.map((store) => output(store.output)),
-    ...kernel.reductions.map((reduction, i) =>
-      partials === undefined
-        ? output(reduction.output)
-        : ({ kind: 'scratch', offset: at(partials.offsets, i) } as const),
-    ),
-  ]
 }

@@ -1,11 +1,24 @@
-// Sums that several blocks share: where their partial results lie in scratch memory, and the kernel that adds them up in
-// order. There are no floating-point atomics, so the same input gives the same bits.
+// Sums that several parts or blocks share, in every dialect: where their partial results lie in scratch memory, and the
+// kernel that adds them up in order. There are no floating-point atomics, so the same input gives the same bits.
 import { type DType, bytesOf } from '../../tensor/dtype.ts'
-import { at, sizeOf } from '../../tensor/shape.ts'
+import { at, range, sizeOf } from '../../tensor/shape.ts'
 import type { Kernel, KernelReduction } from '../kernel.ts'
-import { partialType } from './c.ts'
+import { type RegisterClass, classOf } from './expression.ts'
 import type { PrintedLaunch } from './launch.ts'
 import type { Nest, Placed } from './nest.ts'
+
+/** The register class in which a reduction is accumulated; bool as 0 and 1. */
+export function accumulator(kernel: Kernel, { node }: KernelReduction): Exclude<RegisterClass, 'b'> {
+  const register = classOf(at(kernel.nodes, node).dtype)
+  return register === 'b' ? 'i' : register
+}
+
+const partialTypes = { f: 'f32', d: 'f64', i: 'i32' } as const
+
+/** The dtype of a reduction's partial results. */
+export function partialType(kernel: Kernel, reduction: KernelReduction): 'f32' | 'f64' | 'i32' {
+  return partialTypes[accumulator(kernel, reduction)]
+}
 
 /** Partial results: for each reduction [split, outer results, columns], dense. */
 export interface Partials {
@@ -68,4 +81,19 @@ export function rebind(launch: PrintedLaunch, kernel: Kernel, partials: Partials
   })
   const scratch = partials.offsets.map((offset) => ({ kind: 'scratch', offset }) as const)
   return { ...launch, pointers: [...scratch, ...outputs] }
+}
+
+/** The pointers of a kernel's launch: its inputs, its stores, and its results or their partial ones. */
+export function pointersOf(kernel: Kernel, partials: Partials | undefined): PrintedLaunch['pointers'] {
+  const operand = (index: number) => ({ kind: 'operand', index }) as const
+  const output = (index: number) => operand(kernel.inputs.length + index)
+  return [
+    ...range(kernel.inputs.length).map(operand),
+    ...kernel.stores.map((store) => output(store.output)),
+    ...kernel.reductions.map((reduction, i) =>
+      partials === undefined
+        ? output(reduction.output)
+        : ({ kind: 'scratch', offset: at(partials.offsets, i) } as const),
+    ),
+  ]
 }
