@@ -114,8 +114,11 @@ interface Placed {
   readonly life: Lifetime
 }
 
-/** Temporaries of up to this many bytes share theirs with nobody: it saves little, and steps would wait for each other. */
-const ownBytes = 16_384
+/**
+ * Temporaries of up to this many bytes share theirs with nobody where all of them together are next to nothing: steps would
+ * wait for each other.
+ */
+const smallBytes = 16_384
 const always: Lifetime = { start: -1, end: Number.POSITIVE_INFINITY }
 
 /** Largest first, each at the lowest offset free during its whole life. */
@@ -127,15 +130,20 @@ function packArena(
 ): number {
   const placed: Placed[] = [] // by offset
   let total = 0
-  for (const buffer of [...temporaries].sort((a, b) => at(buffers, b).bytes - at(buffers, a).bytes || a - b)) {
-    const life = at(buffers, buffer).bytes <= ownBytes ? always : at(lives, buffer)
-    const size = Math.ceil(Math.max(1, at(buffers, buffer).bytes) / alignment) * alignment
+  const sizeOf = (buffer: number): number => Math.ceil(Math.max(1, at(buffers, buffer).bytes) / alignment) * alignment
+  const place = (buffer: number, life: Lifetime): void => {
+    const size = sizeOf(buffer)
     const offset = lowestFree(placed, life, size)
     const index = placed.findIndex((other) => other.offset > offset)
     placed.splice(index < 0 ? placed.length : index, 0, { offset, end: offset + size, life })
     places.set(buffer, { kind: 'arena', offset })
     total = Math.max(total, offset + size)
   }
+  const order = [...temporaries].sort((a, b) => at(buffers, b).bytes - at(buffers, a).bytes || a - b)
+  const small = order.filter((buffer) => at(buffers, buffer).bytes <= smallBytes)
+  for (const buffer of order.slice(0, order.length - small.length)) place(buffer, at(lives, buffer))
+  const negligible = small.reduce((sum, buffer) => sum + sizeOf(buffer), 0) * 64 <= total
+  for (const buffer of small) place(buffer, negligible ? always : at(lives, buffer))
   return total
 }
 
