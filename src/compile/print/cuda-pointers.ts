@@ -1,6 +1,6 @@
 // The order of a CUDA kernel's pointers: what it reads, stores and reduces, the partial results and the counter of blocks
 // that share sums, and what the epilogue reads and stores.
-import { at, range } from '../../tensor/shape.ts'
+import { range } from '../../tensor/shape.ts'
 import { type EpilogueInput, type Kernel, inputCount } from '../kernel.ts'
 import type { PrintedLaunch, PrintedPointer } from './launch.ts'
 import type { Partials } from './partials.ts'

@@ -1,9 +1,8 @@
 // Reductions of the CUDA dialect: each thread reduces its share of the units in short runs, the threads of a block combine
 // theirs in shared memory by halves, the last block to finish combines those of all, and one thread writes the results and
 // what the epilogue makes of them. The order is fixed.
-import type { DType } from '../../tensor/dtype.ts'
-import { at, range } from '../../tensor/shape.ts'
-import { type Kernel, type KernelReduction, epilogueAlone } from '../kernel.ts'
+import { at } from '../../tensor/shape.ts'
+import type { Kernel, KernelReduction } from '../kernel.ts'
 import { type ReduceMap, blockThreads } from './cuda-map.ts'
 import {
   type CudaAccess,
@@ -14,12 +13,12 @@ import {
   pointAccesses,
   printColumns,
   printDigits,
-  printLastNode,
   printThreadValues,
   printUnit,
   products,
 } from './cuda-points.ts'
-import { operandPositions, pointerOrder } from './cuda-pointers.ts'
+import { placeOfResult, printEpilogue } from './cuda-epilogue.ts'
+import { pointerOrder } from './cuda-pointers.ts'
 import { classOf, printCast } from './expression.ts'
 import { accumulator, partialType } from './partials.ts'
 
@@ -193,12 +192,6 @@ function printSharing(scope: CudaScope, partials: readonly CudaAccess[], lanes: 
   printCombination(scope, lanes)
 }
 
-/** Where an access is for this thread's group. */
-function placeOfResult({ nest }: CudaScope, access: CudaAccess): string {
-  const terms = [access.offset, ...products(access.map, (axis) => `i${axis}`)]
-  return [...terms, ...(nest.form === 'column' ? products([access.column], () => 'c') : [])].join(' + ')
-}
-
 function printResult(scope: CudaScope, reduction: KernelReduction, i: number, lanes: number): void {
   const { kernel, lines } = scope
   const access = at(scope.reductions, i)
@@ -216,41 +209,4 @@ function printResult(scope: CudaScope, reduction: KernelReduction, i: number, la
     printColumns(scope, () => {
       lines.add(`pb_put<pb_${dtype}>(${lane(access.name, access.column)}, r${i}[k]);`)
     })
-}
-
-/** What is made of the results, a column at a time. */
-function printEpilogue(scope: CudaScope, lanes: number): void {
-  const { kernel, lines, epilogue } = scope
-  const last = epilogueAlone(kernel)?.kernel
-  if (last === undefined) return
-  const order = pointerOrder(kernel, scope.partials !== undefined)
-  const positions = operandPositions(kernel)
-  const point = (access: CudaAccess, dtype: DType, pointer: number, constant: string): void => {
-    const type = `${constant}${cudaStorage[dtype]}`
-    lines.add(`${type} *const ${access.name} = (${type} *)a.p[${pointer}] + ${placeOfResult(scope, access)};`)
-  }
-  epilogue.inputs.forEach((access, i) => {
-    const position = positions[i]
-    if (position !== undefined) point(access, at(last.inputs, i).dtype, order.operands + position, 'const ')
-  })
-  epilogue.nodes.forEach((access) => {
-    if (access !== undefined) lines.add(`const int64_t ${access.name} = ${placeOfResult(scope, access)};`)
-  })
-  epilogue.stores.forEach((access, i) => {
-    point(access, at(last.stores, i).dtype, order.lastStores + i, '')
-  })
-  const load = (input: number): string => {
-    const { reduction, dtype } = at(kernel.epilogue?.inputs ?? [], input)
-    const { name, column } = at(epilogue.inputs, input)
-    return reduction === undefined ? `pb_get<pb_${dtype}>(${lane(name, column)})` : `r${reduction}[k]`
-  }
-  lines.add('PB_UNROLL')
-  lines.block(`for (int k = 0; k < ${lanes}; ++k)`, () => {
-    for (const index of range(last.nodes.length)) printLastNode(scope, last, index, load)
-    last.stores.forEach(({ node, dtype }, i) => {
-      const { name, column } = at(epilogue.stores, i)
-      const value = printCast(at(last.nodes, node).dtype, dtype, `e${node}`)
-      lines.add(`pb_put<pb_${dtype}>(${lane(name, column)}, ${value});`)
-    })
-  })
 }

@@ -30,7 +30,7 @@ import type { Dialect } from './dialect.ts'
 import type { PrintedKernel, PrintedLaunch } from './launch.ts'
 import { Lines } from './lines.ts'
 import { nameOf } from './name.ts'
-import { type Nest, type Placed, arrange } from './nest.ts'
+import type { Nest, Placed } from './nest.ts'
 import { Numbers } from './numbers.ts'
 import { type Partials, layPartials } from './partials.ts'
 
