@@ -25,16 +25,17 @@ describe('machine code on disk', () => {
     const compiled: string[] = []
     const options: string[][] = []
     const living = new Set<bigint>()
+    const wrong = new Set<bigint>()
     const nvrtc = {
       createProgram: (source: string, name: string) => {
         compiled.push(name)
         const program = BigInt(compiled.length)
         living.add(program)
-        if (source.includes('wrong')) options.push(['wrong'])
+        if (source.includes('wrong')) wrong.add(program)
         return program
       },
-      compileProgram: (_: bigint, flags: readonly string[]) => {
-        if (options.at(-1)?.[0] === 'wrong')
+      compileProgram: (program: bigint, flags: readonly string[]) => {
+        if (wrong.has(program))
           throw new CudaError('NVRTC', 'nvrtcCompileProgram', 6, { name: 'NVRTC_ERROR_COMPILATION', text: '' })
         options.push([...flags])
       },

@@ -24,6 +24,8 @@ export interface Target {
 export type BuildProgress = (built: number, total: number) => void
 
 const checksumBytes = 32
+/** So few kernels are compiled before threads have started. */
+const worthThreads = 4
 
 /** A folder of cubins. */
 export class Cubins {
@@ -60,36 +62,47 @@ export class Cubins {
     return join(this.folder, `${key}.cubin`)
   }
 
-  /** Compiles all before it takes the first result: a compiler that works in the background has them all at once. */
   #build(sources: readonly PrintedSource[], progress: BuildProgress): readonly Uint8Array[] {
+    const { nvrtc } = this
     const programs: CompilerProgram[] = []
     try {
-      for (const source of sources) programs.push(this.#compile(source))
-      return zip(sources, programs).map(([source, program], index) => {
-        const image = this.nvrtc.cubin(program)
+      for (const { name, text } of sources) programs.push(nvrtc.createProgram(`${cudaPrelude}\n${text}`, `${name}.cu`))
+      const failures = this.#compile(programs, (built) => progress(built, sources.length))
+      return zip(sources, zip(programs, failures)).map(([source, [program, failure]]) => {
+        if (failure !== undefined) throw this.#refused(source, program, failure)
+        const image = nvrtc.cubin(program)
         this.counts.built += 1
-        progress(index + 1, sources.length)
         this.#keep(this.#pathOf(source), image)
         return image
       })
     } finally {
-      for (const program of programs) attempt(() => this.nvrtc.destroyProgram(program))
+      for (const program of programs) attempt(() => nvrtc.destroyProgram(program))
     }
   }
 
-  #compile({ name, text }: PrintedSource): CompilerProgram {
+  /** Compiles all, several of them at once; what became of each. */
+  #compile(programs: readonly CompilerProgram[], done: (built: number) => void): readonly (CudaError | undefined)[] {
     const { nvrtc } = this
-    const program = nvrtc.createProgram(`${cudaPrelude}\n${text}`, `${name}.cu`)
-    try {
-      nvrtc.compileProgram(program, [...cudaOptions, `--gpu-architecture=${this.target.architecture}`])
-      return program
-    } catch (error) {
-      const refused = error instanceof CudaError && error.status === nvrtcErrors.COMPILATION
-      const log = refused ? firstLines(nvrtc.programLog(program)) : ''
-      attempt(() => nvrtc.destroyProgram(program))
-      if (!refused) throw error
-      throw new PullbackError('compiler', `[cuda] NVRTC refused the kernel ${name}:\n${log}`, { cause: error })
-    }
+    const options = [...cudaOptions, `--gpu-architecture=${this.target.architecture}`]
+    if (nvrtc.compileTogether !== undefined && programs.length >= worthThreads)
+      return nvrtc.compileTogether(programs, options, done)
+    return programs.map((program, index) => {
+      try {
+        nvrtc.compileProgram(program, options)
+        done(index + 1)
+        return undefined
+      } catch (error) {
+        if (error instanceof CudaError) return error
+        throw error
+      }
+    })
+  }
+
+  /** What to throw for a program that failed: NVRTC's words, where the text is what it refuses. */
+  #refused({ name }: PrintedSource, program: CompilerProgram, error: CudaError): PullbackError {
+    if (error.status !== nvrtcErrors.COMPILATION) return error
+    const log = firstLines(this.nvrtc.programLog(program))
+    return new PullbackError('compiler', `[cuda] NVRTC refused the kernel ${name}:\n${log}`, { cause: error })
   }
 
   /** A cache that cannot be written costs time at the next start and nothing else; the folder was checked when it was chosen. */
