@@ -201,7 +201,7 @@ describe('modes', () => {
     }
     expect(tuner.choose(task).id).toBe('c0')
     expect(log).toEqual([])
-    expect(tuner.toString()).toBe('tuning by heuristics: 1 untimed')
+    expect(tuner.toString()).toBe('by heuristics: 1 untimed')
   })
 
   test('a list that ends in an error is used as far as it goes', () => {

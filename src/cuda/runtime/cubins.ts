@@ -57,6 +57,11 @@ export class Cubins {
     return kept.map((image) => image ?? at(built, next++))
   }
 
+  /** What was found and what was made, for a run's header. */
+  toString(): string {
+    return `${this.counts.built} compiled, ${this.counts.found} found in ${this.folder}`
+  }
+
   #pathOf({ name, text }: PrintedSource): string {
     const key = createHash('sha256').update(`${this.#salt}\n${name}\n${text}`).digest('hex').slice(0, 40)
     return join(this.folder, `${key}.cubin`)

@@ -27,6 +27,7 @@ export interface Runtime {
   readonly memory: Allocator
   readonly staging: Staging
   readonly modules: Modules
+  readonly cubins: Cubins
   /** Frees everything; nothing may run any more. Throws the first failure, after all has been tried. */
   close(): void
 }
@@ -70,11 +71,13 @@ function assemble(
   const { driver, nvrtc, gpu, versions } = session
   const queue = new Queue(driver, noted)
   const target = { architecture: gpu.architecture, versions: [versions.nvrtc, versions.driver] }
+  const cubins = new Cubins(nvrtc, folder, target)
   return {
     session,
     queue,
+    cubins,
     memory: new Allocator(driver, queue, owners, { separate }),
     staging: new Staging(driver, native, queue, noted),
-    modules: new Modules(driver, new Cubins(nvrtc, folder, target), noted),
+    modules: new Modules(driver, cubins, noted),
   }
 }

@@ -24,6 +24,9 @@ export class Tuner {
   readonly #wanted = new Map<string, string>()
   readonly #shared = new Map<string, Shared>()
   #total = 0
+  /** Milliseconds that timing has taken. */
+  #spent = 0
+  #late = false
 
   constructor(private readonly options: TunerOptions) {}
 
@@ -44,9 +47,20 @@ export class Tuner {
     return { id, works, scratchBytes, release: once(() => this.#leave(task.key, shared)) }
   }
 
-  /** The id chosen for each problem so far: what a checkpoint keeps. */
+  /** Whether a problem has been chosen for. */
+  isSettled(key: string): boolean {
+    return this.#chosen.has(key)
+  }
+
+  /** Whether a problem's candidates are yet to be timed, as far as can be told before. */
+  isOpen(key: string): boolean {
+    const known = this.#chosen.has(key) || this.#wanted.has(key) || this.options.cache?.get(key) !== undefined
+    return this.options.mode === 'time' && !known
+  }
+
+  /** The id chosen for each problem so far, and that wanted for those to come: what a checkpoint keeps. */
   chosen(): Readonly<Record<string, string>> {
-    return Object.fromEntries(this.#chosen)
+    return Object.fromEntries([...this.#wanted, ...this.#chosen])
   }
 
   /**
@@ -71,7 +85,7 @@ export class Tuner {
     const { timed, cached, single, untimed, required, retuned, dropped } = this.counts
     const parts = { timed, cached, single, untimed, required, retuned, dropped }
     const said = Object.entries(parts).flatMap(([name, count]) => (count === 0 ? [] : [`${count} ${name}`]))
-    return `tuning by ${this.options.mode}: ${said.length === 0 ? 'nothing yet' : said.join(', ')}`
+    return `by ${this.options.mode}: ${said.length === 0 ? 'nothing yet' : said.join(', ')}`
   }
 
   #settle(task: TuningTask): Shared {
@@ -135,7 +149,22 @@ export class Tuner {
 
   /** The best of the candidates that work; the others are released. */
   #fresh(task: TuningTask): Candidate {
-    return this.options.mode === 'time' ? this.#fastest(task) : this.#first(task)
+    const { mode, budget = Number.POSITIVE_INFINITY } = this.options
+    if (mode !== 'time') return this.#first(task)
+    if (this.#spent >= budget) {
+      if (!this.#late)
+        this.#note(
+          `candidates were timed for ${(this.#spent / 1000).toFixed(0)} s, and PULLBACK_TUNE_SECONDS allows no more: what is left takes the libraries' first proposals, and is timed at the next start.`,
+        )
+      this.#late = true
+      return this.#first(task)
+    }
+    const began = performance.now()
+    try {
+      return this.#fastest(task)
+    } finally {
+      this.#spent += performance.now() - began
+    }
   }
 
   #first(task: TuningTask): Candidate {
