@@ -3,6 +3,7 @@
 import { createHash } from 'node:crypto'
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { touch } from '../../compile/cache-trim.ts'
 import type { PrintedSource } from '../../compile/print/index.ts'
 import { PullbackError } from '../../tensor/errors.ts'
 import { logLine } from '../../tensor/log.ts'
@@ -33,12 +34,17 @@ export class Cubins {
   readonly counts = { found: 0, built: 0 }
   readonly #salt: string
   #complained = false
+  #trimmed = false
 
-  /** `folder` belongs to this user alone and is made when it is first written to. */
+  /**
+   * `folder` belongs to this user alone and is made when it is first written to. `trim` makes room, before the first kernel
+   * is compiled.
+   */
   constructor(
     private readonly nvrtc: Nvrtc,
     private readonly folder: string,
     private readonly target: Target,
+    private readonly trim: () => void = () => undefined,
   ) {
     this.#salt = JSON.stringify([cudaPrelude, cudaOptions, target.architecture, target.versions])
   }
@@ -70,6 +76,8 @@ export class Cubins {
   #build(sources: readonly PrintedSource[], progress: BuildProgress): readonly Uint8Array[] {
     const { nvrtc } = this
     const programs: CompilerProgram[] = []
+    if (sources.length > 0 && !this.#trimmed) this.trim()
+    if (sources.length > 0) this.#trimmed = true
     try {
       for (const { name, text } of sources) programs.push(nvrtc.createProgram(`${cudaPrelude}\n${text}`, `${name}.cu`))
       const failures = this.#compile(programs, (built) => progress(built, sources.length))
@@ -134,6 +142,7 @@ export class Cubins {
 /** The image in a file whose checksum is right; undefined for any other. */
 function readChecked(path: string): Uint8Array | undefined {
   let content: Buffer
+  touch(path) // before it is read, so that another process does not take it for an old one
   try {
     content = readFileSync(path)
   } catch {

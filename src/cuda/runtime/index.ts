@@ -1,6 +1,7 @@
 // All that runs on one GPU, made together and given back together: the session, the queue, memory, staging and kernels.
 import { join } from 'node:path'
 import { cacheFolder } from '../../compile/cache-folder.ts'
+import { cacheLimit, trimCache } from '../../compile/cache-trim.ts'
 import { InternalError } from '../../tensor/errors.ts'
 import type { Probe } from '../discovery-probe.ts'
 import type { Native } from '../ffi/loader.ts'
@@ -35,7 +36,7 @@ export interface Runtime {
 /** How a runtime is opened. */
 export interface RuntimeOptions {
   readonly ordinal: number
-  /** PULLBACK_CACHE is read from it. */
+  /** PULLBACK_CACHE and PULLBACK_CACHE_LIMIT are read from it. */
   readonly environment: NodeJS.ProcessEnv
   /** Each block of memory an allocation of its own. */
   readonly separate: boolean
@@ -65,13 +66,13 @@ function assemble(
   { ordinal, environment, separate, owners }: RuntimeOptions,
   noted: Cleanup,
 ): Omit<Runtime, 'close'> {
-  const folder = join(cacheFolder(environment), 'cubin')
+  const [cache, limit] = [cacheFolder(environment), cacheLimit(environment)]
   const { session, cleanup } = openSession(found, native, ordinal)
   noted.later(() => cleanup.release())
   const { driver, nvrtc, gpu, versions } = session
   const queue = new Queue(driver, noted)
   const target = { architecture: gpu.architecture, versions: [versions.nvrtc, versions.driver] }
-  const cubins = new Cubins(nvrtc, folder, target)
+  const cubins = new Cubins(nvrtc, join(cache, 'cubin'), target, () => trimCache(cache, limit))
   return {
     session,
     queue,

@@ -36,6 +36,11 @@ export function computedOf({ path, metadata }: Checkpoint): Computed | undefined
   return { device: metadata.get('device') ?? 'an unknown device', choices }
 }
 
+/** Asks a device to compute as before, if it is of the kind that did: another one's choices say nothing to it. */
+export function preferComputed({ device: before, choices }: Computed, device: Device): void {
+  if (kindOf(device) === before) device.prefer(choices)
+}
+
 /**
  * The sentence about a run that is resumed where its bits may differ from those of an uninterrupted one: it is computed on
  * another device or by other libraries, or some problems were settled otherwise, of which the first few are named.

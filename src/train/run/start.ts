@@ -8,7 +8,7 @@ import { type Checkpoint, type RunIdentity, type RunPosition, isRunEntry, restor
 import { type SqueezeWidth, squeezeWidth } from '../files/names.ts'
 import type { LossScale } from '../loss-scale.ts'
 import type { Optimizer } from '../optimizer.ts'
-import { type Computed, computedOf } from './computed.ts'
+import { type Computed, computedOf, preferComputed } from './computed.ts'
 import { type TrainState, initTrainState } from '../state.ts'
 
 /** A run between two steps: everything that the next step depends on. */
@@ -54,7 +54,7 @@ export async function resumeRun<P extends TensorTree, S extends TensorTree>(
 ): Promise<Run<P, S>> {
   const { seed } = checkpoint.identity
   const computed = computedOf(checkpoint)
-  if (computed !== undefined) defaultDevice().prefer(computed.choices)
+  if (computed !== undefined) preferComputed(computed, defaultDevice())
   const blank = variables<P, S>(model, inputShape, (_path, { shape }) =>
     tensor(new Float32Array(sizeOf(shape)), { shape }),
   )
