@@ -58,7 +58,12 @@ interface Item {
  *
  * @param removed Called if anything went, for what is worth nothing without it.
  */
-export function trimCache(folder: string, limit: number, removed: () => void = () => undefined, now = Date.now()): void {
+export function trimCache(
+  folder: string,
+  limit: number,
+  removed: () => void = () => undefined,
+  now = Date.now(),
+): void {
   const items = itemsOf(folder)
   const total = items.reduce((sum, { bytes }) => sum + bytes, 0)
   let count = 0
@@ -74,10 +79,7 @@ export function trimCache(folder: string, limit: number, removed: () => void = (
   if (count === 0) return
   removed()
   const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`
-  logLine(
-    'info',
-    () => `[cache] removed ${count} old files from ${folder}: ${megabytes(total)} to ${megabytes(left)}`,
-  )
+  logLine('info', () => `[cache] removed ${count} old files from ${folder}: ${megabytes(total)} to ${megabytes(left)}`)
 }
 
 function itemsOf(folder: string): Item[] {

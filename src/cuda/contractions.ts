@@ -5,7 +5,7 @@ import { cacheFolder } from '../compile/cache-folder.ts'
 import { type ConvEquation, type Step, convExtents } from '../compile/index.ts'
 import type { Preparation } from '../tensor/device.ts'
 import { PullbackError } from '../tensor/errors.ts'
-import { logLine } from '../tensor/log.ts'
+import { type LogLevel, logLine } from '../tensor/log.ts'
 import { at, sizeOf } from '../tensor/shape.ts'
 import {
   type ConvProblem,
@@ -64,7 +64,7 @@ const revision = '1'
 export function openContractions(runtime: Runtime, options: ContractionOptions): Contractions {
   const { session } = runtime
   const bench = runtimeBench(runtime, options.graphs)
-  const note = (sentence: string): void => logLine('warn', () => `pullback: ${sentence}`)
+  const note = (sentence: string, level: LogLevel = 'warn'): void => logLine(level, () => `pullback: ${sentence}`)
   const asked = tuningOptions(options.environment)
   const cache = asked.mode === 'time' ? openCache(session, options.environment, note) : undefined
   const tell = (phase: string) => (done: number, total: number) => options.progress?.({ phase, done, total })

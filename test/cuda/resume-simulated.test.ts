@@ -61,7 +61,6 @@ async function runTo(epochs: number, dir: string, cache: string, from?: string, 
   }
 }
 
-
 describe('a run resumed without the tuning cache', { timeout: 120_000 }, () => {
   it('computes as before, to the bit, and tells where its libraries are', async () => {
     const whole = await runTo(2, join(folder, 'whole'), 'first', undefined, 'time')

@@ -281,8 +281,7 @@ describe('a budget', () => {
   })
 
   test('is read from the environment', () => {
-    const budget = (text?: string) =>
-      tuningOptions(text === undefined ? {} : { PULLBACK_TUNE_SECONDS: text }).budget
+    const budget = (text?: string) => tuningOptions(text === undefined ? {} : { PULLBACK_TUNE_SECONDS: text }).budget
     expect([budget(), budget('90'), budget('0')]).toEqual([40_000, 90_000, 0])
     for (const wrong of ['soon', '-1']) expect(() => budget(wrong)).toThrow(/expected PULLBACK_TUNE_SECONDS/)
   })

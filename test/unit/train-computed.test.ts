@@ -50,7 +50,8 @@ describe('what was chosen', () => {
   it('is nothing where a device has one way, and an error where it is damaged', () => {
     expect(computedNotes(referenceDevice())).toEqual({})
     expect(train.computedOf(saved({}))).toBeUndefined()
-    for (const text of ['{', '3', '{"a": 1}']) expect(() => train.computedOf(saved({ choices: text }))).toThrow(/x.safe/)
+    for (const text of ['{', '3', '{"a": 1}'])
+      expect(() => train.computedOf(saved({ choices: text }))).toThrow(/x.safe/)
   })
 
   it('is asked for again of the same kind of device only, whatever its number', () => {

@@ -16,8 +16,11 @@ export interface TunerOptions {
   readonly cache?: TuningCache | undefined
   /** Told after each problem: how many are settled, of how many announced, and which it was. */
   readonly progress?: (done: number, total: number, key: string) => void
-  /** Told of each candidate that is dropped and of each choice that could not be made as asked, in one sentence. */
-  readonly note?: (sentence: string) => void
+  /**
+   * Told of each candidate that is dropped and of each choice that could not be made as asked, in one sentence. A candidate
+   * that cannot be run leaves others, and is no more than 'info'.
+   */
+  readonly note?: (sentence: string, level: 'warn' | 'info') => void
 }
 
 /** How problems were settled, and what went wrong on the way. */

@@ -226,7 +226,7 @@ export class Tuner {
     }
     try {
       const timings = timeCandidates(this.options.bench, task, candidates)
-      for (const failure of timings.failed) this.#drop(task, failure, failed)
+      for (const failure of timings.failed) this.#drop(task, failure, failed, 'info')
       this.counts.timed += 1
       const times = new Map(timings.timed.map(({ candidate, microseconds }) => [candidate, rounded(microseconds)]))
       return { order: timings.timed.map(({ candidate }) => candidate), times, keep: true }
@@ -269,7 +269,7 @@ export class Tuner {
     const failures: Failed[] = []
     const reason = tryOut(candidate, failures, () => this.#compare(task, candidate))
     if (reason !== undefined) failures.push({ candidate, reason })
-    for (const failure of failures) this.#drop(task, failure, failed)
+    for (const failure of failures) this.#drop(task, failure, failed, 'warn')
     return failures.length === 0
   }
 
@@ -288,14 +288,14 @@ export class Tuner {
     }
   }
 
-  #drop(task: TuningTask, failure: Failed, failed: Failed[]): void {
+  #drop(task: TuningTask, failure: Failed, failed: Failed[], level: 'warn' | 'info'): void {
     failed.push(failure)
     this.counts.dropped += 1
-    this.#note(`dropped ${failure.candidate.id} for ${task.key}: ${failure.reason}`)
+    this.#note(`dropped ${failure.candidate.id} for ${task.key}: ${failure.reason}`, level)
   }
 
-  #note(sentence: string): void {
-    this.options.note?.(`[tune] ${sentence}`)
+  #note(sentence: string, level: 'warn' | 'info' = 'warn'): void {
+    this.options.note?.(`[tune] ${sentence}`, level)
   }
 }
 
