@@ -82,6 +82,16 @@ export function trimCache(
   logLine('info', () => `[cache] removed ${count} old files from ${folder}: ${megabytes(total)} to ${megabytes(left)}`)
 }
 
+/** The folders that this process has trimmed. */
+const trimmed = new Set<string>()
+
+/** Trims a folder unless this process has done so: to look at thousands of files takes time, and one process adds few. */
+export function trimCacheOnce(folder: string, limit: number): void {
+  if (trimmed.has(folder)) return
+  trimmed.add(folder)
+  trimCache(folder, limit)
+}
+
 function itemsOf(folder: string): Item[] {
   return names(folder).flatMap((name): Item[] => {
     const path = join(folder, name)

@@ -51,11 +51,11 @@ export interface Contractions {
   lower(equation: Contraction): Lowered
 }
 
-/** cuDNN's proposals that are timed for one convolution; the first few are the likely ones. */
-const mostProposals = 8
-
-/** As many of them may compile their kernel while they are planned: that takes a second, other plans a fifth of a millisecond. */
-const mostCompiled = 1
+/**
+ * How many of cuDNN's proposals are timed for one convolution: the first few are the likely ones. Of those that compile their
+ * kernel while they are planned one is enough: that takes a second, other plans a fifth of a millisecond.
+ */
+export const proposalLimits = { all: 8, compiled: 1 } as const
 
 /** Raised when a kernel of ours changes enough that what won against it must be timed again. */
 const revision = '1'
@@ -167,9 +167,12 @@ function convTask(
 
 /** cuDNN's first proposals; none where it has no plan for the problem. */
 function* proposed(session: CudnnSession, problem: ConvProblem, deterministic: boolean): Generator<Candidate> {
-  let left = mostProposals
+  let left: number = proposalLimits.all
   try {
-    for (const candidate of convCandidates(session, problem, { deterministic, compiledEngines: mostCompiled })) {
+    for (const candidate of convCandidates(session, problem, {
+      deterministic,
+      compiledEngines: proposalLimits.compiled,
+    })) {
       yield candidate
       if (--left === 0) return
     }

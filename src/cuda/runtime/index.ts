@@ -1,7 +1,7 @@
 // All that runs on one GPU, made together and given back together: the session, the queue, memory, staging and kernels.
 import { join } from 'node:path'
 import { cacheFolder } from '../../compile/cache-folder.ts'
-import { cacheLimit, trimCache } from '../../compile/cache-trim.ts'
+import { cacheLimit, trimCacheOnce } from '../../compile/cache-trim.ts'
 import { InternalError } from '../../tensor/errors.ts'
 import type { Probe } from '../discovery-probe.ts'
 import type { Native } from '../ffi/loader.ts'
@@ -72,7 +72,7 @@ function assemble(
   const { driver, nvrtc, gpu, versions } = session
   const queue = new Queue(driver, noted)
   const target = { architecture: gpu.architecture, versions: [versions.nvrtc, versions.driver] }
-  const cubins = new Cubins(nvrtc, join(cache, 'cubin'), target, () => trimCache(cache, limit))
+  const cubins = new Cubins(nvrtc, join(cache, 'cubin'), target, () => trimCacheOnce(cache, limit))
   return {
     session,
     queue,
