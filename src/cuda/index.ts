@@ -31,10 +31,11 @@ export interface CudaOptions {
 /**
  * A new device on an NVIDIA GPU.
  *
- * Environment: PULLBACK_CUDA_PATH (where the libraries are), PULLBACK_CACHE (compiled kernels), PULLBACK_GRAPHS=0 (launch
- * each step by itself instead of replaying a recorded graph), PULLBACK_TUNE=heuristics (take the libraries' first proposals
- * instead of timing them), PULLBACK_VERIFY=1 (compare each chosen way with a plain one), PULLBACK_CUDA_MEMORY=separate (each temporary its own
- * allocation, filled with NaN before each run: for finding faults).
+ * Environment: PULLBACK_CUDA_PATH (where the libraries are), PULLBACK_CACHE (compiled kernels and what was tuned),
+ * PULLBACK_CACHE_LIMIT (how many bytes they may take), PULLBACK_GRAPHS=0 (launch each step by itself instead of replaying a
+ * recorded graph), PULLBACK_TUNE=heuristics (take the libraries' first proposals instead of timing them),
+ * PULLBACK_TUNE_SECONDS (how long timing may take), PULLBACK_VERIFY=1 (compare each chosen way with a plain one),
+ * PULLBACK_CUDA_MEMORY=separate (each temporary its own allocation, filled with NaN before each run: for finding faults).
  *
  * @throws PullbackError 'device' with the first thing that is wrong, in one sentence; ValueError for a bad variable.
  */

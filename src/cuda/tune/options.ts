@@ -41,13 +41,6 @@ export interface TuningCounts {
   dropped: number
 }
 
-/** A problem for which a run that is resumed does not have the bits of the run before. */
-export interface Difference {
-  readonly key: string
-  readonly wanted: string
-  readonly chosen: string
-}
-
 /**
  * The tuner's part of the environment: PULLBACK_TUNE is `time` (the default: candidates are timed on the GPU, and the
  * winners kept in the cache) or `heuristics` (the libraries' first proposals, untimed); PULLBACK_TUNE_SECONDS says how long

@@ -4,7 +4,7 @@ import { PullbackError } from '../../tensor/errors.ts'
 import { isSticky } from '../runtime/failure.ts'
 import { Cleanup, attempt } from '../runtime/index.ts'
 import type { Candidate } from '../work.ts'
-import type { Difference, TunerOptions, TuningCounts } from './options.ts'
+import type { TunerOptions, TuningCounts } from './options.ts'
 import { type TuningTask, isOutOfMemory } from './task.ts'
 import { type Failed, messageOf, timeCandidates, tryOut } from './timing.ts'
 import { disagreement } from './verify.ts'
@@ -65,19 +65,10 @@ export class Tuner {
 
   /**
    * Asks that these ids be chosen from here on, as a run did that is to be resumed with the same bits; ids that are not
-   * to be had are chosen anew. Gives the problems that are already settled otherwise; see `differences`.
+   * to be had are chosen anew, and problems that are settled stay so: `chosen` tells what became of it.
    */
-  require(ids: Readonly<Record<string, string>>): readonly Difference[] {
+  require(ids: Readonly<Record<string, string>>): void {
     for (const [key, id] of Object.entries(ids)) this.#wanted.set(key, id)
-    return this.differences()
-  }
-
-  /** The problems settled so far in another way than `require` asked for: none of them, and the bits are the same. */
-  differences(): readonly Difference[] {
-    return [...this.#wanted].flatMap(([key, wanted]) => {
-      const chosen = this.#chosen.get(key)
-      return chosen === undefined || chosen === wanted ? [] : [{ key, wanted, chosen }]
-    })
   }
 
   /** One line for a run's header. */
