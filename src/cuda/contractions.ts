@@ -42,6 +42,8 @@ export interface ContractionOptions {
 /** The contractions of one device. */
 export interface Contractions {
   readonly tuner: Tuner
+  /** What was tuned before; undefined where nothing is kept. */
+  readonly cache: TuningCache | undefined
   /**
    * Hears of a plan's steps before they are lowered: says how many different problems are to come, and compiles our own
    * candidates for them all together, since tuning meets them one by one.
@@ -71,6 +73,7 @@ export function openContractions(runtime: Runtime, options: ContractionOptions):
   const tuner = new Tuner({ ...asked, bench, cache, note, progress: tell('tuning') })
   return {
     tuner,
+    cache,
     prepare: (steps) => {
       const problems = problemsOf(steps, session, options)
       tuner.announce([...problems.keys()].filter((key) => !tuner.isSettled(key)).length)

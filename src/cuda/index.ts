@@ -69,7 +69,7 @@ export function cudaDevice(options: CudaOptions = {}): Device {
 /** How programs are computed, by name: what the device's details say beside the libraries. */
 function describeUse(
   { cubins, modules }: Runtime,
-  { tuner }: Contractions,
+  { tuner, cache }: Contractions,
   { precision, deterministic, graphs }: ContractionOptions,
 ): Readonly<Record<string, string>> {
   const f32 = precision === 'tf32' ? 'f32 rounded to TF32' : 'f32 as IEEE says'
@@ -77,7 +77,7 @@ function describeUse(
     products: `f16, bf16 and ${f32}, summed in f32${deterministic ? ', the same bits in each run' : ''}`,
     programs: graphs ? 'recorded as graphs and replayed' : 'launched step by step',
     kernels: `${modules.count} loaded, ${cubins.toString()}`,
-    tuning: tuner.toString(),
+    tuning: `${tuner.toString()}${cache === undefined ? '' : `; ${cache.size} problems known in ${cache.file}`}`,
   }
 }
 

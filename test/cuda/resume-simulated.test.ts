@@ -86,7 +86,7 @@ describe('a run resumed without the tuning cache', { timeout: 120_000 }, () => {
     expect(firstTotal).toBeGreaterThan(2)
     const compiling = preparation.filter(({ phase }) => phase === 'compiling')
     expect(at(compiling, compiling.length - 1).done).toBe(at(compiling, compiling.length - 1).total)
-    expect(lines.join('')).toMatch(/\ntuning: by time: \d+ timed/)
+    expect(lines.join('')).toMatch(/\ntuning: by time: \d+ timed.*; \d+ problems known in .*tuning-\w+\.json\n/)
   })
 
   it('says so where a way is not to be had any more', async () => {
