@@ -43,7 +43,13 @@ async function runTo(epochs: number, dir: string, cache: string, from?: string, 
   const preparation: Preparation[] = []
   const watch = device.watch.bind(device)
   vi.spyOn(device, 'watch').mockImplementation((listener) =>
-    watch(listener && ((state) => (preparation.push(state), listener(state)))),
+    watch(
+      listener &&
+        ((state) => {
+          preparation.push(state)
+          listener(state)
+        }),
+    ),
   )
   try {
     const run =
