@@ -7,6 +7,7 @@ import type { Probe } from '../discovery-probe.ts'
 import type { Native } from '../ffi/loader.ts'
 import { Allocator } from './allocator.ts'
 import { type Cleanup, allOf, allOrNothing, attempt } from './cleanup.ts'
+import { Counters } from './counters.ts'
 import { Cubins } from './cubins.ts'
 import { Modules } from './modules.ts'
 import { Queue } from './queue.ts'
@@ -26,6 +27,7 @@ export interface Runtime {
   readonly session: Session
   readonly queue: Queue
   readonly memory: Allocator
+  readonly counters: Counters
   readonly staging: Staging
   readonly modules: Modules
   readonly cubins: Cubins
@@ -72,12 +74,14 @@ function assemble(
   const { driver, nvrtc, gpu, versions } = session
   const queue = new Queue(driver, noted)
   const target = { architecture: gpu.architecture, versions: [versions.nvrtc, versions.driver] }
+  const memory = new Allocator(driver, queue, owners, { separate })
   const cubins = new Cubins(nvrtc, join(cache, 'cubin'), target, () => trimCacheOnce(cache, limit))
   return {
     session,
     queue,
+    memory,
     cubins,
-    memory: new Allocator(driver, queue, owners, { separate }),
+    counters: new Counters(driver, queue, memory),
     staging: new Staging(driver, native, queue, noted),
     modules: new Modules(driver, cubins, noted),
   }
