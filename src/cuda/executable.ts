@@ -46,9 +46,10 @@ export class CudaExecutable implements Executable {
       const { place } = at(plan.buffers, buffer)
       return place.kind === 'input' ? place.index : undefined
     })
-    this.#lowered = lowerPlan(plan, settings.lowerStep, settings.separate)
+    this.#lowered = lowerPlan(plan, settings.lowering, settings.separate)
     try {
-      this.#launches = new Launches(runtime, this.#lowered.works, settings.progress)
+      const progress = (done: number, total: number): void => device.tell({ phase: 'compiling', done, total })
+      this.#launches = new Launches(runtime, this.#lowered.works, progress)
     } catch (error) {
       this.#lowered.release()
       throw error
@@ -66,6 +67,11 @@ export class CudaExecutable implements Executable {
   /** What it wants of the arena that all executables share, in bytes. */
   get arenaBytes(): number {
     return this.device.settings.separate ? 0 : this.#memoryBytes
+  }
+
+  /** How many works a run enqueues, launches and library calls. */
+  get works(): number {
+    return this.#launches.count
   }
 
   run(inputs: readonly Storage[]): readonly Storage[] {

@@ -45,8 +45,12 @@ export interface LoweredPlan {
   release(): void
 }
 
-/** How a step is lowered: kernels through the printer, library steps through library.ts. */
-export type LowerStep = (step: Step) => Lowered
+/** How the steps of a plan are lowered: kernels through the printer, library steps through library.ts. */
+export interface Lowering {
+  /** Hears of all steps before the first of them is lowered. */
+  readonly prepare?: (steps: readonly Step[]) => void
+  readonly lower: (step: Step) => Lowered
+}
 
 const alignment = 256
 
@@ -56,8 +60,9 @@ const alignment = 256
  * `separate` gives each temporary and each step's scratch a slot of its own instead of places in one arena: more memory,
  * the same results, and any access outside of a buffer is one outside of an allocation.
  */
-export function lowerPlan(plan: Plan, lowerStep: LowerStep, separate = false): LoweredPlan {
-  const { lowered, release } = lowerSteps(plan.steps, lowerStep)
+export function lowerPlan(plan: Plan, lowering: Lowering, separate = false): LoweredPlan {
+  lowering.prepare?.(plan.steps)
+  const { lowered, release } = lowerSteps(plan.steps, lowering.lower)
   const order = arrangeSteps(plan.steps, lowered)
   const layout = separate ? separateLayout(plan, lowered) : arenaLayout(plan, lowered, order)
   const works = order.flatMap((steps) =>
@@ -136,7 +141,7 @@ function separateLayout(plan: Plan, lowered: readonly Lowered[]): Layout {
 /** Steps that differ only in their buffers are lowered once; where one cannot be, what the others hold is given back. */
 function lowerSteps(
   steps: readonly Step[],
-  lowerStep: LowerStep,
+  lowerStep: Lowering['lower'],
 ): { lowered: readonly Lowered[]; release: () => void } {
   const known = new Map<string, Lowered>()
   const release = (): void => {

@@ -29,7 +29,7 @@ export function fakeDevice({ gpu = new FakeGpu(), graphs = true, separate = fals
   const owners = (): string => made.device?.owners() ?? ''
   const environment = { PULLBACK_CACHE: cache() }
   const runtime = openRuntime(fakeProbe(gpu), gpu.native(), { ordinal: 0, environment, separate, owners })
-  const device = new CudaDevice(runtime, { lowerStep: (step) => lowerFake(gpu, step), graphs, separate })
+  const device = new CudaDevice(runtime, { lowering: { lower: (step) => lowerFake(gpu, step) }, graphs, separate })
   made.device = device
   return { gpu, device }
 }
