@@ -1,0 +1,122 @@
+// Scenarios of our own kernels: fused ones as they are printed, launches of many as one, and what the prelude computes.
+import * as ops from '../../../src/tensor/ops/index.ts'
+import { bindOne } from '../../../src/tensor/dispatch.ts'
+import { at, range } from '../../../src/tensor/shape.ts'
+import type { Tensor } from '../../../src/tensor/tensor.ts'
+import { encode } from '../../../src/tensor/half.ts'
+import { type Place, type Results, type Scenario, compile, elements, results, typed, usual } from './scenario.ts'
+
+type Inputs = readonly Tensor[]
+
+/** Sums along rows and columns by one block and by several, beside elements that are kept, all in one plan. */
+function reductions({ open }: Place): Promise<Results> {
+  const f = (inputs: Inputs): readonly Tensor[] => {
+    const [wide, tall, odd] = [at(inputs, 0), at(inputs, 1), at(inputs, 2)]
+    const moved = ops.add(tall, 1)
+    return [
+      moved,
+      ops.sum(wide, { axes: [1] }),
+      ops.sum(ops.mul(tall, 2), { axes: [0] }),
+      ops.max(odd, { axes: [0] }),
+      ops.sum(odd, { axes: [1] }),
+      ops.mul(odd, ops.broadcastTo(ops.sum(odd, { axes: [0] }), odd.shape)),
+    ]
+  }
+  return results(open(), f, [typed([2, 20_011]), typed([3001, 16]), typed([37, 301])], { optimize: 'fuse' })
+}
+
+/** A map over rows and columns that many threads share, transposed on the way. */
+function maps({ open }: Place): Promise<Results> {
+  const f = (inputs: Inputs): readonly Tensor[] => {
+    const [x, y] = [at(inputs, 0), at(inputs, 1)]
+    return [
+      ops.add(ops.transpose(x, [1, 0]), ops.broadcastTo(y, [70, 41])),
+      ops.cast(ops.slice(ops.mul(x, 2), [1, 3], [40, 66]), 'f16'),
+    ]
+  }
+  return results(open(), f, [typed([41, 70]), typed([41])], { optimize: 'fuse' })
+}
+
+const lengths = range(11).map((k) => 100 + 300 * k)
+
+/** Eleven kernels of one text in one launch, of several blocks each, whose results one more kernel needs. */
+function joined({ open }: Place): Promise<Results> {
+  const f = (inputs: Inputs): readonly Tensor[] => {
+    const [sums, last] = [inputs.map((x) => ops.add(x, x)), at(inputs, inputs.length - 1)]
+    const first = ops.slice(at(sums, 10), [0], [100])
+    return [...sums, ops.mul(ops.add(at(sums, 0), first), ops.slice(last, [0], [100]))]
+  }
+  return results(
+    open(),
+    f,
+    lengths.map((length) => typed([length])),
+    { runs: 2 },
+  )
+}
+
+/** Eight sums, each by several blocks, in one launch: their partial results lie side by side. */
+function joinedSums({ open }: Place): Promise<Results> {
+  const f = (inputs: Inputs): readonly Tensor[] => inputs.map((x) => ops.sum(x))
+  const types = range(8).map((k) => typed([20_000 + 4 * k]))
+  return results(open(), f, types)
+}
+
+/** Values that later ones take the memory of, in kernels that could be launched together or later. */
+function reuse({ open }: Place): Promise<Results> {
+  const f = (inputs: Inputs): readonly Tensor[] => {
+    const [x, y] = [at(inputs, 0), at(inputs, 1)]
+    let [a, b] = [ops.add(x, 1), ops.mul(y, 2)]
+    const sums: Tensor[] = []
+    for (const k of range(6)) {
+      const c = ops.add(a, b)
+      sums.push(ops.sum(ops.mul(c, k)))
+      ;[a, b] = [ops.mul(c, -1), ops.add(b, c)]
+    }
+    return [a, b, ...sums]
+  }
+  return results(open(), f, [typed([700]), typed([700])], { runs: 2 })
+}
+
+const special = [1, Number.NaN, 3, -2, Number.NEGATIVE_INFINITY, 0.5, Number.POSITIVE_INFINITY, 2]
+
+/** What is not a number, and what is not finite, where the largest is looked for. */
+async function notNumbers({ open }: Place): Promise<Results> {
+  const device = open()
+  const f = (inputs: Inputs): readonly Tensor[] => {
+    const x = at(inputs, 0)
+    return [
+      ops.max(x, { axes: [1] }),
+      ops.cast(ops.all(ops.isFinite(x), { axes: [1] }), 'f32'),
+      ops.argMax(x),
+      ops.maxPool2d(ops.reshape(x, [1, 10, 8, 1]), 2),
+    ]
+  }
+  const values = range(80).map((i) => (i < 64 ? special[(i * 5 + (i >> 3)) % 8] : i % 8) ?? 0)
+  for (const row of [1, 4, 6]) for (const i of range(8)) values[8 * row + i] = row === 1 ? i : i === 3 ? 99 / (row - 4) : -i
+  const executable = compile(device, f, [typed([10, 8])])
+  const x = device.upload(encode('f32', values), typed([10, 8]))
+  const found = await Promise.all(executable.run([x]).map((storage) => elements(device, storage)))
+  return Object.fromEntries(found.entries())
+}
+
+const indices = typed([500], 'i32')
+
+/** Slices taken, and added, by index. */
+function indexed({ open }: Place): Promise<Results> {
+  const f = (inputs: Inputs): readonly Tensor[] => {
+    const [x, at0] = [at(inputs, 0), at(inputs, 1)]
+    const taken = bindOne('gather', [x, ops.abs(at0)], { axis: 0 })
+    return [taken, bindOne('scatterAdd', [taken, ops.abs(at0)], { axis: 0, shape: [20, 10] })]
+  }
+  return results(open(), f, [typed([20, 10]), indices], { most: 19 })
+}
+
+export const kernelScenarios = {
+  reductions: { tolerance: 0, settings: usual, run: reductions },
+  maps: { tolerance: 0, settings: usual, run: maps },
+  joined: { tolerance: 0, settings: usual, run: joined },
+  'joined sums': { tolerance: 0, settings: usual, run: joinedSums },
+  reuse: { tolerance: 0, settings: usual, run: reuse },
+  'not numbers': { tolerance: 0, settings: usual.slice(0, 2), run: notNumbers },
+  indexed: { tolerance: 0, settings: usual, run: indexed },
+} as const satisfies Record<string, Scenario>

@@ -1,0 +1,167 @@
+// Scenarios of order and memory: recorded steps, copies beside them, blocks that change hands. What the kernels compute is
+// simple, and exact.
+import type { Device, Storage } from '../../../src/tensor/device.ts'
+import * as ops from '../../../src/tensor/ops/index.ts'
+import { at, range } from '../../../src/tensor/shape.ts'
+import type { Tensor } from '../../../src/tensor/tensor.ts'
+import { type Place, type Results, type Scenario, compile, elements, filled, typed, usual } from './scenario.ts'
+
+const vector = typed([300])
+const scalar = typed([])
+
+/** A new state, a loss that depends on everything, and a scale that grows with each step; one launch for each equation. */
+function step([state, scale, batch, rate]: readonly Tensor[]): readonly Tensor[] {
+  if (state === undefined || scale === undefined || batch === undefined || rate === undefined) throw new RangeError()
+  let x = ops.minimum(ops.maximum(ops.sub(batch, state), -99), 99)
+  for (const _ of range(4)) x = ops.add(x, 1)
+  const next = ops.add(x, ops.broadcastTo(rate, [300]))
+  return [next, ops.add(scale, 1), ops.mul(ops.sum(ops.mul(next, batch)), scale)]
+}
+
+/**
+ * Steps whose state and scale are donated, whose batches are elsewhere each time, and whose rate stays where it is and then
+ * moves, while its old place is still somebody else's. The state is read while the next step overwrites it.
+ */
+async function steps({ open }: Place): Promise<Results> {
+  const device = open()
+  const executable = compile(device, step, [vector, scalar, vector, scalar], { donate: [0, 1] })
+  const rates = [filled(device, scalar, 11), filled(device, scalar, 12), filled(device, scalar, 13)]
+  const batches = range(7).map((k) => filled(device, vector, 20 + k))
+  const reads: Promise<ArrayLike<number>>[] = []
+  let [state, scale] = [filled(device, vector, 1), filled(device, scalar, 2)]
+  for (const k of range(7)) {
+    if (k % 2 === 1) reads.push(elements(device, state))
+    if (k === 3) await new Promise(setImmediate)
+    const [next, grown, loss] = executable.run([state, scale, at(batches, k), at(rates, k < 3 ? 0 : k < 5 ? 1 : 2)])
+    if (next === undefined || grown === undefined || loss === undefined) throw new RangeError()
+    ;[state, scale] = [next, grown]
+    reads.push(elements(device, loss))
+    device.release(loss)
+  }
+  const kept = [...rates, ...batches, state, scale]
+  const values = await Promise.all([...reads, ...kept.map((storage) => elements(device, storage))])
+  for (const storage of kept) device.release(storage)
+  executable.release()
+  return Object.fromEntries([...values.entries(), ['bytes in use', [device.memory().inUse]]])
+}
+
+/** Two programs by turns, of which the later one needs more memory, so that the earlier one's moves. */
+async function sharedArena({ open }: Place): Promise<Results> {
+  const device = open()
+  const chain = (length: number, repeats: number) =>
+    compile(
+      device,
+      ([x]) => {
+        let [y, all] = [ops.add(at([x], 0) as Tensor, 1), ops.add(at([x], 0) as Tensor, 2)]
+        for (const i of range(repeats)) [y, all] = [ops.add(y, i), ops.add(all, y)]
+        return [all]
+      },
+      [typed([length])],
+    )
+  const small = chain(300, 5)
+  const inputs = range(3).map((k) => filled(device, vector, k))
+  const outputs: Storage[] = []
+  const turn = (): void => void inputs.forEach((input) => outputs.push(at(small.run([input]), 0)))
+  turn()
+  const large = chain(20_000, 5)
+  const wide = filled(device, typed([20_000]), 9)
+  for (const _ of range(2)) {
+    const sum = at(large.run([wide]), 0)
+    outputs.push(...range(3).map((k) => filled(device, vector, 30 + k)))
+    turn()
+    outputs.push(sum)
+  }
+  const values = await Promise.all(outputs.map((storage) => elements(device, storage)))
+  for (const storage of [...inputs, ...outputs, wide]) device.release(storage)
+  for (const executable of [small, large]) executable.release()
+  return Object.fromEntries([...values.entries(), ['bytes in use', [device.memory().inUse]]])
+}
+
+/** More than a slot of pinned memory has. */
+const longBytes = 4 * 2 ** 20 + 700
+const long = typed([longBytes], 'u8')
+
+/** Bytes that differ from piece to piece. */
+function pattern(seed: number): Uint8Array {
+  return Uint8Array.from(Buffer.alloc(longBytes, `pattern ${seed} of bytes, thirty-seven of them`))
+}
+
+/** A whole array in few numbers. */
+function sample(bytes: ArrayLike<number>): number[] {
+  return range(Math.ceil(bytes.length / 997)).map((i) => at(bytes, 997 * i))
+}
+
+/** Arrays larger than a slot, one after the other and read at the same time; the host's copies change at once. */
+async function longCopies({ open }: Place): Promise<Results> {
+  const device = open()
+  const storages = range(2).map((seed) => {
+    const bytes = pattern(seed)
+    const storage = device.upload(bytes, long)
+    bytes.fill(0)
+    return storage
+  })
+  const ends = compile(
+    device,
+    ([x]) => [ops.add(slice(x, 0), slice(x, longBytes - 300)), ops.sub(slice(x, 3e6), slice(x, 4e6))],
+    [long],
+  )
+  const [first, second] = ends.run([at(storages, 1)])
+  if (first === undefined || second === undefined) throw new RangeError()
+  const reads = storages.map((storage) => device.read(storage))
+  await new Promise(setImmediate)
+  const between = sample(device.readSync(at(storages, 1)))
+  const read = (await Promise.all(reads)).map(sample)
+  const sums = await Promise.all([first, second].map((storage) => elements(device, storage)))
+  for (const storage of [...storages, first, second]) device.release(storage)
+  ends.release()
+  return Object.fromEntries([...read, between, ...sums, [device.memory().inUse]].entries())
+}
+
+function slice(x: Tensor | undefined, from: number): Tensor {
+  if (x === undefined) throw new RangeError()
+  return ops.cast(ops.slice(x, [from], [from + 300]), 'f32')
+}
+
+/** A block that a kernel has yet to read is freed, and the same bytes are asked for by a copy. */
+async function blocksInUse({ open }: Place): Promise<Results> {
+  const device: Device = open()
+  const double = compile(device, ([x]) => [ops.add(at([x], 0) as Tensor, at([x], 0) as Tensor)], [vector])
+  const outputs: Storage[] = []
+  for (const k of range(6)) {
+    const x = filled(device, vector, k)
+    if (k === 2) await device.synchronize()
+    outputs.push(at(double.run([x]), 0))
+    device.release(x)
+    outputs.push(filled(device, vector, 40 + k))
+  }
+  const read: ArrayLike<number>[] = []
+  for (const storage of outputs.reverse()) read.push(await elements(device, storage))
+  for (const storage of outputs) device.release(storage)
+  double.release()
+  return Object.fromEntries([...read, [device.memory().inUse]].entries())
+}
+
+/** More memory is asked for than is left unless what was freed is waited for and returned. */
+async function littleMemory({ open }: Place): Promise<Results> {
+  const device = open()
+  const read: number[] = []
+  for (const megabytes of [12, 20, 24, 12]) {
+    const type = typed([megabytes * 2 ** 20], 'u8')
+    const x = device.upload(new Uint8Array(megabytes * 2 ** 20).fill(megabytes), type)
+    const program = compile(device, ([bytes]) => [slice(bytes, 1e6)], [type])
+    const y = at(program.run([x]), 0)
+    device.release(x)
+    read.push(...Array.from(await elements(device, y)).slice(0, 3))
+    device.release(y)
+    program.release()
+  }
+  return { read, 'bytes in use': [device.memory().inUse] }
+}
+
+export const orderScenarios = {
+  steps: { tolerance: 0, settings: [...usual, { seed: 5 }, { seed: 6 }], run: steps },
+  'shared arena': { tolerance: 0, settings: usual.slice(0, 3), run: sharedArena },
+  'long copies': { tolerance: 0, settings: usual.slice(0, 2), run: longCopies },
+  'blocks in use': { tolerance: 0, settings: [...usual, { seed: 5 }], run: blocksInUse },
+  'little memory': { tolerance: 0, settings: [{ seed: 0, memory: 30 * 2 ** 20 }], run: littleMemory },
+} as const satisfies Record<string, Scenario>
