@@ -4,13 +4,13 @@ import { type PlantedBug, bugsIn } from './bug.ts'
 const printed = [
   ...bugsIn('src/compile/print/cuda-map.ts', [
     ['the last share of a sum is left out', 'const splits = Math.ceil(units / unitsPerSplit)', 'const splits = Math.max(1, Math.floor(units / unitsPerSplit))', 'reductions', 'values'],
-    ['blocks for the last results are missing', 'const blocks = Math.ceil(groups /', 'const blocks = Math.floor(groups /', 'reductions', 'values'],
-    ['vectors are read where rows are not aligned for them', 'return [offset, ...map, ...reduce, row, split].every((stride) => stride % count === 0)', 'return offset % count === 0', 'reductions', 'fault'],
+    ['blocks for the last results are missing', 'Math.ceil(groups / (blockThreads / depth)) * splits', 'Math.max(1, Math.floor(groups / (blockThreads / depth))) * splits', 'reductions', 'values'],
+    ['vectors are read where rows are not aligned for them', 'return [offset, ...map, ...reduce, row, split].every((stride) => stride % count === 0)', 'return offset % count === 0', 'maps', 'fault'],
   ]),
   ...bugsIn('src/compile/print/cuda.ts', [
     ['the tail of a map has no block', 'finish(scope, Math.ceil(map.threads / blockThreads), undefined)', 'finish(scope, Math.max(1, Math.floor(map.threads / blockThreads)), undefined)', 'maps', 'values'],
-    ['threads past the end go on', 'lines.add(`if (q >= (${index})${numbers.add(\'threads\', map.threads)}) return;`)', '', 'maps', 'violation'],
-    ['rows have a wrong stride', '${access.name} += ${access.row} * ${rowLanes};', '${access.name} += ${access.row};', 'maps', 'values'],
+    ['threads past the end go on', 'lines.add(`if (q >= (${index})${numbers.add(\'threads\', map.threads)}) return;`)', '', 'reuse', 'fault'],
+    ['rows have a wrong stride', "if (loops) terms.push(...products([access.row], () => 'r0'))", '', 'maps', 'values'],
   ]),
   ...bugsIn('src/compile/print/cuda-reduce.ts', [
     ['a share is read past its end', 'g < groups ? PB_MIN(units, first + share) : 0', 'g < groups ? first + share : 0', 'reductions', 'fault'],
@@ -18,7 +18,7 @@ const printed = [
     ['blocks of one group all write the same share', '(int64_t)split * ', '0 * ', 'reductions', 'values'],
   ]),
   ...bugsIn('src/compile/print/partials.ts', [
-    ['scratch memory is too small for the partial results', 'Math.ceil((splits * total * bytesOf(', 'Math.ceil(((splits - 1) * total * bytesOf(', 'joined sums', 'violation'],
+    ['scratch memory is too small for the partial results', 'Math.ceil((splits * total * bytesOf(', 'Math.ceil((Math.ceil(splits / 2) * total * bytesOf(', 'reductions', 'fault'],
     ['partial results overlap', 'offsets.push(bytes)', 'offsets.push(0)', 'reductions', 'values'],
     ['not all partial results are added', "{ extent: splits, role: 'reduce' }", "{ extent: splits - 1, role: 'reduce' }", 'reductions', 'values'],
   ]),
@@ -26,22 +26,34 @@ const printed = [
 
 const prelude = [
   ...bugsIn('src/cuda/prelude-memory.ts', [
-    ['threads add sums that others have not stored', 's[k * 256 + t] = x[k];\n  pb_barrier();', 's[k * 256 + t] = x[k];', 'joined sums', 'bits'],
-    ['a sum by halves does not wait in between', 's[k * 256 + t + half * stride]);\n    }\n    pb_barrier();', 's[k * 256 + t + half * stride]);\n    }', 'joined sums', 'bits'],
-    ['shared memory is used again too early', 'x[k] = s[k * 256 + t];\n  pb_barrier();', 'x[k] = s[k * 256 + t];', 'reductions', 'bits'],
-    ['a barrier only some threads reach', '      for (int k = 0; k < V; ++k) s[k * 256 + t] = Op::of(s[k * 256 + t], s[k * 256 + t + half * stride]);\n    }\n    pb_barrier();', '      for (int k = 0; k < V; ++k) s[k * 256 + t] = Op::of(s[k * 256 + t], s[k * 256 + t + half * stride]);\n    pb_barrier();\n    }', 'joined sums', 'fault'],
+    ['threads add sums that others have not stored', 's[k * 256 + t] = x[k];\n  pb_barrier();', 's[k * 256 + t] = x[k];', 'one sum', 'values'],
+    ['a sum by halves does not wait in between', 's[k * 256 + t + half * stride]);\n    }\n    pb_barrier();', 's[k * 256 + t + half * stride]);\n    }', 'one sum', 'bits'],
+    ['a barrier only some threads reach', '      for (int k = 0; k < V; ++k) s[k * 256 + t] = Op::of(s[k * 256 + t], s[k * 256 + t + half * stride]);\n    }\n    pb_barrier();', '      for (int k = 0; k < V; ++k) s[k * 256 + t] = Op::of(s[k * 256 + t], s[k * 256 + t + half * stride]);\n    pb_barrier();\n    }', 'one sum', 'fault'],
   ]),
   ...bugsIn('src/cuda/prelude-registers.ts', [
-    ['the larger of a number and NaN is the number', 'a < b || b != b ? b : a', 'a < b ? b : a', 'not numbers', 'values'],
-    ['infinity is finite', 'pbv_abs_${s}(x) < pbv_infinity_${s}(); }', 'pbv_abs_${s}(x) <= pbv_infinity_${s}(); }', 'training', 'values'],
+    ['the larger of a number and NaN is the number', 'a < b || b != b ? b : a', 'a < b ? b : a', 'the largest', 'values'],
   ]),
   ...bugsIn('src/cuda/prelude-blocks.ts', [
-    ['the place of the largest ignores NaN', 'return x > best || (x != x && best == best);', 'return x > best;', 'not numbers', 'values'],
-    ['a running count mixes its two buffers', 'to[t] = from[t] + (t >= stride ? from[t - stride] : 0);\n    pb_barrier();', 'to[t] = from[t] + (t >= stride ? from[t - stride] : 0);', 'indexed', 'bits'],
+    ['the place of the largest ignores NaN', 'return x > best || (x != x && best == best);', 'return x > best;', 'where the largest is', 'values'],
+    ['a running count mixes its two buffers', 'to[t] = from[t] + (t >= stride ? from[t - stride] : 0);\n    pb_barrier();', 'to[t] = from[t] + (t >= stride ? from[t - stride] : 0);', 'indexed', 'fault'],
   ]),
   ...bugsIn('src/cuda/prelude-device.ts', [
     ['a joined launch never finds its last kernels', 'step > 0; step /= 2)', 'step > 1; step /= 2)', 'joined', 'values'],
     ['blocks of a joined launch keep their number in all', '{pb_block() - (uint32_t)first[i]}', '{pb_block()}', 'joined', 'values'],
+  ]),
+]
+
+const expressions = [
+  ...bugsIn('src/compile/print/expression.ts', [
+    ['what is no number counts as finite', 'const call = `pbv_${node.op}_${classOf(operand(0))}(${list})`', "const call = node.op === 'isFinite' ? `pbv_ne_f(pbv_abs_f(${list}), pbv_infinity_f())` : `pbv_${node.op}_${classOf(operand(0))}(${list})`", 'finite', 'values'],
+    ['a 16-bit result is not rounded', 'if (isHalf(dtype)) return `pbv_round_${dtype}(${text})`', 'if (isHalf(dtype)) return text', 'rounding', 'values'],
+  ]),
+  ...bugsIn('src/compile/affine.ts', [
+    ['a slice begins at the beginning', 'offset: at(start, axis) + at(stride, axis) * offset', 'offset: at(stride, axis) * offset', 'maps', 'values'],
+  ]),
+  ...bugsIn('src/train/step.ts', [
+    ['the loss scale is that of the step before', 'lossScale: adjust(old.lossScale, finite)', 'lossScale: old.lossScale', 'training', 'values'],
+    ['parameters take a step that is not finite', 'params: selectTree(finite, params, old.params)', 'params', 'training', 'values'],
   ]),
 ]
 
@@ -55,14 +67,14 @@ const own = [
   ...bugsIn('src/cuda/kernels/conv.ts', [
     ['a convolution has one group too few', 'outers: groups, rows, columns: outGroup, depth }', 'outers: groups - 1, rows, columns: outGroup, depth }', 'own convolutions', 'values'],
     ['padding is taken from the other axis', 'padTop: conv.padding[0][0], padLeft: conv.padding[1][0]', 'padTop: conv.padding[1][0], padLeft: conv.padding[0][0]', 'own convolutions', 'values'],
-    ['tables are read before they are filled', "  }\n  pb_barrier();`", "  }`", 'own convolutions', 'bits'],
+    ['tables are read before they are filled', "  }\n  pb_barrier();`", "  }`", 'own convolutions', 'values'],
   ]),
   ...bugsIn('src/cuda/kernels/products.ts', [
     ['a tile is multiplied before it is whole', '\n    pb_barrier();\n    if (at + ${tileDepth} < end) {', '\n    if (at + ${tileDepth} < end) {', 'own convolutions', 'bits'],
     ['a tile is overwritten while others multiply it', '{\n    pb_barrier();\n    pb_stage<${tile.rows}', '{\n    pb_stage<${tile.rows}', 'own convolutions', 'bits'],
   ]),
   ...bugsIn('src/cuda/kernels/grouped.ts', [
-    ['scratch memory for one partial result too few', 'scratchBytes: parts * elements * 4', 'scratchBytes: (parts - 1) * elements * 4', 'grouped convolutions', 'violation'],
+    ['scratch memory for one partial result too few', 'scratchBytes: parts * elements * 4', 'scratchBytes: (parts - 1) * elements * 4', 'grouped convolutions', 'fault'],
     ['not all partial results of a filter gradient are added', 'numbers: [elements, parts]', 'numbers: [elements, parts - 1]', 'grouped convolutions', 'values'],
   ]),
   ...bugsIn('src/cuda/kernels/grouped-rows.ts', [
@@ -107,4 +119,4 @@ const libraries = [
 ]
 
 /** All of them. */
-export const kernelBugs: readonly PlantedBug[] = [printed, prelude, joined, own, libraries].flat()
+export const kernelBugs: readonly PlantedBug[] = [printed, prelude, expressions, joined, own, libraries].flat()

@@ -16,13 +16,14 @@ function reductions({ open }: Place): Promise<Results> {
     return [
       moved,
       ops.sum(wide, { axes: [1] }),
+      ops.sum(ops.mul(wide, wide), { axes: [1] }),
       ops.sum(ops.mul(tall, 2), { axes: [0] }),
       ops.max(odd, { axes: [0] }),
       ops.sum(odd, { axes: [1] }),
       ops.mul(odd, ops.broadcastTo(ops.sum(odd, { axes: [0] }), odd.shape)),
     ]
   }
-  return results(open(), f, [typed([2, 20_011]), typed([3001, 16]), typed([37, 301])], { optimize: 'fuse' })
+  return results(open(), f, [typed([2, 20_011]), typed([2001, 64]), typed([37, 301])], { optimize: 'fuse' })
 }
 
 /** A map over rows and columns that many threads share, transposed on the way. */
@@ -31,7 +32,7 @@ function maps({ open }: Place): Promise<Results> {
     const [x, y] = [at(inputs, 0), at(inputs, 1)]
     return [
       ops.add(ops.transpose(x, [1, 0]), ops.broadcastTo(y, [70, 41])),
-      ops.cast(ops.slice(ops.mul(x, 2), [1, 3], [40, 66]), 'f16'),
+      ops.cast(ops.slice(ops.mul(x, 2), [2, 4], [40, 68]), 'f16'),
     ]
   }
   return results(open(), f, [typed([41, 70]), typed([41])], { optimize: 'fuse' })
@@ -77,26 +78,29 @@ function reuse({ open }: Place): Promise<Results> {
   return results(open(), f, [typed([700]), typed([700])], { runs: 2 })
 }
 
+/** One sum by one block: the kernel by which others wait in the prelude. */
+function oneSum({ open }: Place): Promise<Results> {
+  return results(open(), (inputs) => [ops.sum(at(inputs, 0))], [typed([1500])])
+}
+
 const special = [1, Number.NaN, 3, -2, Number.NEGATIVE_INFINITY, 0.5, Number.POSITIVE_INFINITY, 2]
 
-/** What is not a number, and what is not finite, where the largest is looked for. */
-async function notNumbers({ open }: Place): Promise<Results> {
-  const device = open()
-  const f = (inputs: Inputs): readonly Tensor[] => {
-    const x = at(inputs, 0)
-    return [
-      ops.max(x, { axes: [1] }),
-      ops.cast(ops.all(ops.isFinite(x), { axes: [1] }), 'f32'),
-      ops.argMax(x),
-      ops.maxPool2d(ops.reshape(x, [1, 10, 8, 1]), 2),
-    ]
+/** What a function of rows gives where some have what is no number, what is not finite, or both. */
+function notNumbers(f: (x: Tensor) => Tensor) {
+  return async ({ open }: Place): Promise<Results> => {
+    const device = open()
+    const values = range(80).map((i) => (i < 64 ? special[(i * 5 + (i >> 3)) % 8] : i % 8) ?? 0)
+    for (const row of [1, 4, 6]) for (const i of range(8)) values[8 * row + i] = i === 3 ? 9 / (4 - row) : -i
+    const executable = compile(device, ([x]) => [f(at([x], 0) as Tensor)], [typed([10, 8])], { optimize: 'fuse' })
+    const [found] = executable.run([device.upload(encode('f32', values), typed([10, 8]))])
+    return { found: found === undefined ? [] : await elements(device, found) }
   }
-  const values = range(80).map((i) => (i < 64 ? special[(i * 5 + (i >> 3)) % 8] : i % 8) ?? 0)
-  for (const row of [1, 4, 6]) for (const i of range(8)) values[8 * row + i] = row === 1 ? i : i === 3 ? 99 / (row - 4) : -i
-  const executable = compile(device, f, [typed([10, 8])])
-  const x = device.upload(encode('f32', values), typed([10, 8]))
-  const found = await Promise.all(executable.run([x]).map((storage) => elements(device, storage)))
-  return Object.fromEntries(found.entries())
+}
+
+/** 16-bit values that are rounded between two operations of one kernel. */
+function rounding({ open }: Place): Promise<Results> {
+  const f = (inputs: Inputs): readonly Tensor[] => [ops.sub(ops.add(at(inputs, 0), 2049), 2048)]
+  return results(open(), f, [typed([300], 'f16')], { optimize: 'fuse' })
 }
 
 const indices = typed([500], 'i32')
@@ -117,6 +121,10 @@ export const kernelScenarios = {
   joined: { tolerance: 0, settings: usual, run: joined },
   'joined sums': { tolerance: 0, settings: usual, run: joinedSums },
   reuse: { tolerance: 0, settings: usual, run: reuse },
-  'not numbers': { tolerance: 0, settings: usual.slice(0, 2), run: notNumbers },
+  'one sum': { tolerance: 0, settings: usual.slice(0, 2), run: oneSum },
+  'the largest': { tolerance: 0, settings: usual.slice(0, 1), run: notNumbers((x) => ops.max(x, { axes: [1] })) },
+  'where the largest is': { tolerance: 0, settings: usual.slice(0, 1), run: notNumbers((x) => ops.argMax(x)) },
+  finite: { tolerance: 0, settings: usual.slice(0, 1), run: notNumbers((x) => ops.isFinite(x)) },
+  rounding: { tolerance: 0, settings: usual.slice(0, 1), run: rounding },
   indexed: { tolerance: 0, settings: usual, run: indexed },
 } as const satisfies Record<string, Scenario>

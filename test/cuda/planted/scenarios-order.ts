@@ -30,11 +30,13 @@ async function steps({ open }: Place): Promise<Results> {
   const reads: Promise<ArrayLike<number>>[] = []
   let [state, scale] = [filled(device, vector, 1), filled(device, scalar, 2)]
   for (const k of range(7)) {
-    if (k % 2 === 1) reads.push(elements(device, state))
+    if (k === 2 || k === 6) await underWay(device, state, reads)
+    else reads.push(elements(device, state))
     if (k === 3) await new Promise(setImmediate)
     const [next, grown, loss] = executable.run([state, scale, at(batches, k), at(rates, k < 3 ? 0 : k < 5 ? 1 : 2)])
     if (next === undefined || grown === undefined || loss === undefined) throw new RangeError()
     ;[state, scale] = [next, grown]
+    if (k === 4 || k === 6) device.readSync(loss)
     reads.push(elements(device, loss))
     device.release(loss)
   }
@@ -43,6 +45,13 @@ async function steps({ open }: Place): Promise<Results> {
   for (const storage of kept) device.release(storage)
   executable.release()
   return Object.fromEntries([...values.entries(), ['bytes in use', [device.memory().inUse]]])
+}
+
+/** Begins a read, behind those under way, and returns when its copy is on its way and has not yet run. */
+async function underWay(device: Device, storage: Storage, reads: Promise<ArrayLike<number>>[]): Promise<void> {
+  await Promise.all([...reads, device.synchronize()])
+  reads.push(elements(device, storage))
+  for (const _ of range(20)) await Promise.resolve()
 }
 
 /** Two programs by turns, of which the later one needs more memory, so that the earlier one's moves. */
@@ -66,10 +75,10 @@ async function sharedArena({ open }: Place): Promise<Results> {
   const large = chain(20_000, 5)
   const wide = filled(device, typed([20_000]), 9)
   for (const _ of range(2)) {
-    const sum = at(large.run([wide]), 0)
-    outputs.push(...range(3).map((k) => filled(device, vector, 30 + k)))
+    outputs.push(at(large.run([wide]), 0))
+    await device.synchronize()
+    outputs.push(...range(12).map((k) => filled(device, vector, 30 + k)))
     turn()
-    outputs.push(sum)
   }
   const values = await Promise.all(outputs.map((storage) => elements(device, storage)))
   for (const storage of [...inputs, ...outputs, wide]) device.release(storage)
@@ -81,9 +90,9 @@ async function sharedArena({ open }: Place): Promise<Results> {
 const longBytes = 4 * 2 ** 20 + 700
 const long = typed([longBytes], 'u8')
 
-/** Bytes that differ from piece to piece. */
+/** Bytes that differ from array to array. */
 function pattern(seed: number): Uint8Array {
-  return Uint8Array.from(Buffer.alloc(longBytes, `pattern ${seed} of bytes, thirty-seven of them`))
+  return Uint8Array.from(Buffer.alloc(longBytes, ['a run of thirty-one small bytes', 'ANOTHER RUN, OF LARGER ONES'][seed]))
 }
 
 /** A whole array in few numbers. */
@@ -144,24 +153,40 @@ async function blocksInUse({ open }: Place): Promise<Results> {
 /** More memory is asked for than is left unless what was freed is waited for and returned. */
 async function littleMemory({ open }: Place): Promise<Results> {
   const device = open()
-  const read: number[] = []
+  const outputs: Storage[] = []
   for (const megabytes of [12, 20, 24, 12]) {
     const type = typed([megabytes * 2 ** 20], 'u8')
     const x = device.upload(new Uint8Array(megabytes * 2 ** 20).fill(megabytes), type)
     const program = compile(device, ([bytes]) => [slice(bytes, 1e6)], [type])
-    const y = at(program.run([x]), 0)
+    outputs.push(at(program.run([x]), 0))
     device.release(x)
-    read.push(...Array.from(await elements(device, y)).slice(0, 3))
-    device.release(y)
     program.release()
   }
-  return { read, 'bytes in use': [device.memory().inUse] }
+  const read = await Promise.all(outputs.map((storage) => elements(device, storage)))
+  for (const storage of outputs) device.release(storage)
+  return Object.fromEntries([...read, [device.memory().inUse]].entries())
+}
+
+const square = typed([24, 24])
+
+/** A donated input that is read in another order than its place is written in. */
+async function donated({ open }: Place): Promise<Results> {
+  const device = open()
+  const turn = compile(device, ([x]) => [ops.transpose(ops.add(ops.transpose(at([x], 0) as Tensor, [1, 0]), 1), [1, 0])], [square], {
+    donate: [0],
+    optimize: 'fuse',
+  })
+  const flip = compile(device, ([x]) => [ops.transpose(at([x], 0) as Tensor, [1, 0])], [square], { donate: [0], optimize: 'fuse' })
+  let x = filled(device, square, 1)
+  for (const program of [turn, flip, turn]) x = at(program.run([x]), 0)
+  return { x: await elements(device, x) }
 }
 
 export const orderScenarios = {
   steps: { tolerance: 0, settings: [...usual, { seed: 5 }, { seed: 6 }], run: steps },
   'shared arena': { tolerance: 0, settings: usual.slice(0, 3), run: sharedArena },
   'long copies': { tolerance: 0, settings: usual.slice(0, 2), run: longCopies },
+  donated: { tolerance: 0, settings: usual.slice(0, 2), run: donated },
   'blocks in use': { tolerance: 0, settings: [...usual, { seed: 5 }], run: blocksInUse },
   'little memory': { tolerance: 0, settings: [{ seed: 0, memory: 30 * 2 ** 20 }], run: littleMemory },
 } as const satisfies Record<string, Scenario>

@@ -87,6 +87,7 @@ async function runOnce(
   sim.seed(seed)
   sim.alignRight(alignRight)
   sim.memory(memory)
+  roundToTf32(sim)
   const { native, machine } = sim
   const devices: Device[] = []
   const errors: unknown[] = []
@@ -115,13 +116,25 @@ async function runOnce(
 }
 
 /** What the simulation tells behind a run. */
-function complaintsOf({ violations, memory, live, retained, sticky }: ReturnType<Simulation['report']>): Complaint[] {
+function complaintsOf({ violations, memory, live, retained }: ReturnType<Simulation['report']>): Complaint[] {
   const left = [...memory, ...Object.entries(live).map(([kind, count]) => `${count} x ${kind}`)]
   if (retained > 0) left.push(`the context, retained ${retained} times`)
   return [
-    ...violations.map((text): Complaint => ({ kind: sticky === 0 ? 'violation' : 'fault', text })),
+    ...violations.map((text): Complaint => ({ kind: kindOf(text), text })),
     ...(left.length === 0 ? [] : [{ kind: 'leak', text: left.join(', ') } as const]),
   ]
+}
+
+/** What the simulation's words are about. */
+function kindOf(violation: string): ComplaintKind {
+  if (/^the context ended with .* live /.test(violation)) return 'leak'
+  return /touched|stopped itself|not reached by all/.test(violation) ? 'fault' : 'violation'
+}
+
+/** Has products on Tensor Cores round their f32 operands, as a GPU's do. */
+function roundToTf32({ native, environment }: Simulation): void {
+  const library = native.load(join(environment['PULLBACK_CUDA_PATH'] ?? '', 'libcudnn.so.9'))
+  library.func('sim_library_option', 'int64_t', ['int', 'int64_t'])(0, 1)
 }
 
 async function inFolder<T>(use: (folder: string) => Promise<T> | T): Promise<T> {
