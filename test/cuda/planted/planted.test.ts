@@ -61,6 +61,9 @@ describe('the sources as they are', { timeout: 120_000 }, () => {
 describe('is caught', { timeout: 120_000 }, () => {
   it.each(plantedBugs)('$file: $name ($caught)', async (bug) => {
     const said = await saidOf(bug)
-    expect(said.map(({ kind }) => kind), said.map(({ text }) => text).join('\n')).toContain(bug.caught)
+    expect(
+      said.map(({ kind }) => kind),
+      said.map(({ text }) => text).join('\n'),
+    ).toContain(bug.caught)
   })
 })

@@ -21,6 +21,8 @@ export interface Setting {
   readonly alignRight?: number
   /** Bytes of device memory; 1 GiB unless said otherwise. */
   readonly memory?: number
+  /** The call of the driver or of a library that fails, counted from 1; none unless said otherwise. */
+  readonly failAt?: number
 }
 
 /** Where a scenario runs. */
@@ -71,7 +73,7 @@ export function typed(shape: Shape, dtype: DType = 'f32'): TensorType {
 /** Small integers that do not repeat soon, from -`most` to `most`; the same for the same seed. */
 export function integers(count: number, seed: number, most = 3): number[] {
   return range(count).map(
-    (i) => ((Math.imul(i + 1, 2654435761) ^ Math.imul(seed + 1, 40503)) >>> 9) % (2 * most + 1) - most,
+    (i) => (((Math.imul(i + 1, 2654435761) ^ Math.imul(seed + 1, 40503)) >>> 9) % (2 * most + 1)) - most,
   )
 }
 

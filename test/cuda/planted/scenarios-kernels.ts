@@ -55,6 +55,15 @@ function joined({ open }: Place): Promise<Results> {
   )
 }
 
+/** Nothing but them. */
+function oneLaunch({ open }: Place): Promise<Results> {
+  return results(
+    open(),
+    (inputs) => inputs.map((x) => ops.add(x, x)),
+    lengths.map((length) => typed([length])),
+  )
+}
+
 /** Eight sums, each by several blocks, in one launch: their partial results lie side by side. */
 function joinedSums({ open }: Place): Promise<Results> {
   const f = (inputs: Inputs): readonly Tensor[] => inputs.map((x) => ops.sum(x))
@@ -83,6 +92,59 @@ function oneSum({ open }: Place): Promise<Results> {
   return results(open(), (inputs) => [ops.sum(at(inputs, 0))], [typed([1500])])
 }
 
+/** Two sums of one kernel, in registers of different sizes. */
+function twoSums({ open }: Place): Promise<Results> {
+  const f = (inputs: Inputs): readonly Tensor[] => {
+    const x = at(inputs, 0)
+    return [ops.sum(x), ops.sum(ops.cast(x, 'f32'))]
+  }
+  return results(open(), f, [typed([1500], 'f64')], { optimize: 'fuse' })
+}
+
+/** A sum by five blocks whose partial results nearly cancel: their order makes its bits. */
+async function roundedSum({ open }: Place): Promise<Results> {
+  const device = open()
+  const type = typed([80_000])
+  const sum = compile(device, (inputs) => [ops.sumat(inputs, 0)], [type])
+  const values = range(80_000).map((i) => Math.sin(i * i) + at([6000, 20, -6000, 21, 23], Math.floor(i / 16_000)))
+  const [found] = sum.run([device.upload(encode('f32', values), type)])
+  return { sum: found === undefined ? [] : await elements(device, found) }
+}
+
+/** Overlapping windows with padding, their largest, their mean, and the gradient of the largest. */
+function pooling({ open }: Place): Promise<Results> {
+  const pool = {
+    window: [3, 3],
+    stride: [2, 2],
+    padding: [
+      [1, 0],
+      [1, 1],
+    ],
+  } as const
+  const f = (inputs: Inputs): readonly Tensor[] => {
+    const [x, cotangent] = [at(inputs, 0), at(inputs, 1)]
+    return [bindOne('maxPool2d', [x], pool), bindOne('maxPool2dGrad', [x, cotangent], pool)]
+  }
+  return results(open(), f, [typed([2, 8, 7, 12]), typed([2, 4, 4, 12])])
+}
+
+/** Steps that differ in constants which JSON does not tell apart. */
+function constants({ open }: Place): Promise<Results> {
+  const f = (inputs: Inputs): readonly Tensor[] => {
+    const x = at(inputs, 0)
+    return [Infinity, Number.NaN, -Infinity, 0.25].map((value) => ops.add(x, value))
+  }
+  return results(open(), f, [typed([300])])
+}
+
+/** Random bits by key and place. */
+function random({ open }: Place): Promise<Results> {
+  const f = (inputs: Inputs): readonly Tensor[] => [
+    bindOne('randomBits', [at(inputs, 0), at(inputs, 1)], { shape: [300], bits: 24, stream: 3 }),
+  ]
+  return results(open(), f, [typed([2], 'i32'), typed([], 'i32')], { most: 100 })
+}
+
 const special = [1, Number.NaN, 3, -2, Number.NEGATIVE_INFINITY, 0.5, Number.POSITIVE_INFINITY, 2]
 
 /** What a function of rows gives where some have what is no number, what is not finite, or both. */
@@ -91,7 +153,7 @@ function notNumbers(f: (x: Tensor) => Tensor) {
     const device = open()
     const values = range(80).map((i) => (i < 64 ? special[(i * 5 + (i >> 3)) % 8] : i % 8) ?? 0)
     for (const row of [1, 4, 6]) for (const i of range(8)) values[8 * row + i] = i === 3 ? 9 / (4 - row) : -i
-    const executable = compile(device, ([x]) => [f(at([x], 0) as Tensor)], [typed([10, 8])], { optimize: 'fuse' })
+    const executable = compile(device, (inputs) => [fat(inputs, 0)], [typed([10, 8])], { optimize: 'fuse' })
     const [found] = executable.run([device.upload(encode('f32', values), typed([10, 8]))])
     return { found: found === undefined ? [] : await elements(device, found) }
   }
@@ -121,6 +183,12 @@ export const kernelScenarios = {
   joined: { tolerance: 0, settings: usual, run: joined },
   'joined sums': { tolerance: 0, settings: usual, run: joinedSums },
   reuse: { tolerance: 0, settings: usual, run: reuse },
+  'one launch': { tolerance: 0, settings: usual, run: oneLaunch },
+  'two sums': { tolerance: 0, settings: usual, run: twoSums },
+  'rounded sum': { tolerance: 1e-4, settings: usual, run: roundedSum },
+  pooling: { tolerance: 0, settings: usual, run: pooling },
+  constants: { tolerance: 0, settings: usual.slice(0, 1), run: constants },
+  random: { tolerance: 0, settings: usual.slice(0, 1), run: random },
   'one sum': { tolerance: 0, settings: usual.slice(0, 2), run: oneSum },
   'the largest': { tolerance: 0, settings: usual.slice(0, 1), run: notNumbers((x) => ops.max(x, { axes: [1] })) },
   'where the largest is': { tolerance: 0, settings: usual.slice(0, 1), run: notNumbers((x) => ops.argMax(x)) },

@@ -92,7 +92,9 @@ function biases({ native, machine, folder }: Place): Results {
     )
     const scratch = runtime.memory.allocate(Math.max(1, candidate.scratchBytes)).address
     const launches = new Launches(runtime, bindAlone(candidate, 4, 'planted'))
-    const tickets = sets.map((set) => runtime.queue.submit('planted', (stream) => launches.enqueue(stream, [...set, scratch])))
+    const tickets = sets.map((set) =>
+      runtime.queue.submit('planted', (stream) => launches.enqueue(stream, [...set, scratch])),
+    )
     const outputs = sets.map((set, index) => {
       const out = new Float32Array(96)
       runtime.staging.readSync(new Uint8Array(out.buffer), { address: at(set, 3), ready: at(tickets, index) })
@@ -111,12 +113,14 @@ function expectedBiases(): Results {
     const [a, b, bias] = [integers(128, 4 * set), integers(192, 4 * set + 1), integers(12, 4 * set + 2)]
     return range(96).map((i) => {
       const [row, column] = [Math.floor(i / 12), i % 12]
-      return Math.max(0, range(16).reduce((sum, k) => sum + at(a, 16 * row + k) * at(b, 12 * k + column), at(bias, column)))
+      return Math.max(
+        0,
+        range(16).reduce((sum, k) => sum + at(a, 16 * row + k) * at(b, 12 * k + column), at(bias, column)),
+      )
     })
   }
   return Object.fromEntries(range(2).map(one).entries())
 }
-
 
 export const libraryScenarios = {
   'cuDNN convolutions': { tolerance: 0, settings: usual, run: convolutions('f32', 'ieee', 3000) },

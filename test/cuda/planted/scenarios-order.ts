@@ -1,9 +1,11 @@
 // Scenarios of order and memory: recorded steps, copies beside them, blocks that change hands. What the kernels compute is
 // simple, and exact.
+import { Allocator, type Order } from '../../../src/cuda/runtime/allocator.ts'
 import type { Device, Storage } from '../../../src/tensor/device.ts'
 import * as ops from '../../../src/tensor/ops/index.ts'
 import { at, range } from '../../../src/tensor/shape.ts'
 import type { Tensor } from '../../../src/tensor/tensor.ts'
+import { PullbackError } from '../../../src/tensor/errors.ts'
 import { type Place, type Results, type Scenario, compile, elements, filled, typed, usual } from './scenario.ts'
 
 const vector = typed([300])
@@ -60,17 +62,19 @@ async function sharedArena({ open }: Place): Promise<Results> {
   const chain = (length: number, repeats: number) =>
     compile(
       device,
-      ([x]) => {
-        let [y, all] = [ops.add(at([x], 0) as Tensor, 1), ops.add(at([x], 0) as Tensor, 2)]
+      (inputs) => {
+        let [y, all] = [ops.add(at(inputs, 0), 1), ops.add(at(inputs, 0), 2)]
         for (const i of range(repeats)) [y, all] = [ops.add(y, i), ops.add(all, y)]
         return [all]
       },
       [typed([length])],
     )
   const small = chain(300, 5)
-  const inputs = range(3).map((k) => filled(device, vector, k))
+  const given = range(3).map((k) => filled(device, vector, k))
   const outputs: Storage[] = []
-  const turn = (): void => void inputs.forEach((input) => outputs.push(at(small.run([input]), 0)))
+  const turn = (): void => {
+    for (const input of given) outputs.push(at(small.run([input]), 0))
+  }
   turn()
   const large = chain(20_000, 5)
   const wide = filled(device, typed([20_000]), 9)
@@ -81,7 +85,7 @@ async function sharedArena({ open }: Place): Promise<Results> {
     turn()
   }
   const values = await Promise.all(outputs.map((storage) => elements(device, storage)))
-  for (const storage of [...inputs, ...outputs, wide]) device.release(storage)
+  for (const storage of [...given, ...outputs, wide]) device.release(storage)
   for (const executable of [small, large]) executable.release()
   return Object.fromEntries([...values.entries(), ['bytes in use', [device.memory().inUse]]])
 }
@@ -92,7 +96,9 @@ const long = typed([longBytes], 'u8')
 
 /** Bytes that differ from array to array. */
 function pattern(seed: number): Uint8Array {
-  return Uint8Array.from(Buffer.alloc(longBytes, ['a run of thirty-one small bytes', 'ANOTHER RUN, OF LARGER ONES'][seed]))
+  return Uint8Array.from(
+    Buffer.alloc(longBytes, ['a run of thirty-one small bytes', 'ANOTHER RUN, OF LARGER ONES'][seed]),
+  )
 }
 
 /** A whole array in few numbers. */
@@ -134,7 +140,7 @@ function slice(x: Tensor | undefined, from: number): Tensor {
 /** A block that a kernel has yet to read is freed, and the same bytes are asked for by a copy. */
 async function blocksInUse({ open }: Place): Promise<Results> {
   const device: Device = open()
-  const double = compile(device, ([x]) => [ops.add(at([x], 0) as Tensor, at([x], 0) as Tensor)], [vector])
+  const double = compile(device, (inputs) => [ops.add(at(inputs, 0), at(inputs, 0))], [vector])
   const outputs: Storage[] = []
   for (const k of range(6)) {
     const x = filled(device, vector, k)
@@ -167,19 +173,67 @@ async function littleMemory({ open }: Place): Promise<Results> {
   return Object.fromEntries([...read, [device.memory().inUse]].entries())
 }
 
+/** A device is opened, a program made and run; whatever call fails, what was made until then is given back. */
+async function failingCalls({ open }: Place): Promise<Results> {
+  try {
+    const device = open()
+    const sum = compile(device, (inputs) => [ops.add(at(inputs, 0), 1)], [vector])
+    await device.read(at(sum.run([filled(device, vector, 1)]), 0))
+  } catch (error) {
+    if (!(error instanceof PullbackError)) throw error
+  }
+  return {}
+}
+
+/** Much is kept free already, so a copy is given what kernels still use, and waits for them: 512 MiB that nobody touches. */
+function muchKept(): Results {
+  const waited: number[] = []
+  const order: Order = {
+    submitted: 7,
+    completed: 3,
+    waitSync: () => undefined,
+    copyWaits: (ticket) => void waited.push(ticket),
+  }
+  let next = 0
+  const driver = {
+    allocate: () => BigInt(++next * 2 ** 40) as never,
+    free: () => undefined,
+    memoryInfo: () => ({ free: 0, total: 2 ** 40 }),
+  }
+  const memory = new Allocator(driver, order, () => '')
+  const block = memory.allocate(2 ** 29)
+  block.release()
+  const copy = memory.allocate(2 ** 29, 'copy')
+  return { waited, allocations: [next, copy.address === block.address ? 1 : 0] }
+}
+
 const square = typed([24, 24])
 
 /** A donated input that is read in another order than its place is written in. */
 async function donated({ open }: Place): Promise<Results> {
   const device = open()
-  const turn = compile(device, ([x]) => [ops.transpose(ops.add(ops.transpose(at([x], 0) as Tensor, [1, 0]), 1), [1, 0])], [square], {
+  const turn = compile(
+    device,
+    (inputs) => [ops.transpose(ops.add(ops.transpose(at(inputs, 0), [1, 0]), 1), [1, 0])],
+    [square],
+    {
+      donate: [0],
+      optimize: 'fuse',
+    },
+  )
+  const flip = compile(device, (inputs) => [ops.transpose(at(inputs, 0), [1, 0])], [square], {
     donate: [0],
     optimize: 'fuse',
   })
-  const flip = compile(device, ([x]) => [ops.transpose(at([x], 0) as Tensor, [1, 0])], [square], { donate: [0], optimize: 'fuse' })
   let x = filled(device, square, 1)
   for (const program of [turn, flip, turn]) x = at(program.run([x]), 0)
-  return { x: await elements(device, x) }
+  const found = await elements(device, x)
+  const sum = compile(device, (inputs) => [ops.sumat(inputs, 0)], [square], { donate: [0] })
+  const total = at(sum.run([x]), 0)
+  const all = await elements(device, total)
+  device.release(total)
+  for (const program of [turn, flip, sum]) program.release()
+  return { x: found, sum: all, 'bytes in use': [device.memory().inUse] }
 }
 
 export const orderScenarios = {
@@ -187,6 +241,14 @@ export const orderScenarios = {
   'shared arena': { tolerance: 0, settings: usual.slice(0, 3), run: sharedArena },
   'long copies': { tolerance: 0, settings: usual.slice(0, 2), run: longCopies },
   donated: { tolerance: 0, settings: usual.slice(0, 2), run: donated },
+  'failing calls': {
+    ...{ tolerance: 0, settings: range(30).map((k) => ({ seed: 0, failAt: 3 + 5 * k })), run: failingCalls },
+    expected: () => ({}),
+  },
+  'much kept': {
+    ...{ tolerance: 0, settings: usual.slice(0, 1), run: muchKept },
+    expected: () => ({ waited: [7], allocations: [1, 1] }),
+  },
   'blocks in use': { tolerance: 0, settings: [...usual, { seed: 5 }], run: blocksInUse },
   'little memory': { tolerance: 0, settings: [{ seed: 0, memory: 30 * 2 ** 20 }], run: littleMemory },
 } as const satisfies Record<string, Scenario>

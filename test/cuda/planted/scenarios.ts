@@ -5,7 +5,12 @@ import { libraryScenarios } from './scenarios-library.ts'
 import { orderScenarios } from './scenarios-order.ts'
 import { trainingScenarios } from './scenarios-training.ts'
 
-const scenarios = { ...orderScenarios, ...kernelScenarios, ...libraryScenarios, ...trainingScenarios } as const satisfies Record<string, Scenario>
+const scenarios = {
+  ...orderScenarios,
+  ...kernelScenarios,
+  ...libraryScenarios,
+  ...trainingScenarios,
+} as const satisfies Record<string, Scenario>
 
 /** The name of a scenario. */
 export type ScenarioName = keyof typeof scenarios

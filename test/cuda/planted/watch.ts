@@ -3,9 +3,12 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type * as Cuda from '../../../src/cuda/index.ts'
 import type { Device } from '../../../src/tensor/device.ts'
+import type * as Reference from '../../../src/tensor/reference/device.ts'
 import type { Simulation } from '../../sim/library.ts'
 import type { Place, Results, Setting } from './scenario.ts'
+import type * as Scenarios from './scenarios.ts'
 import type { ScenarioName } from './scenarios.ts'
 
 /** Loads modules by path. */
@@ -34,12 +37,8 @@ export interface Complaint {
 
 const gibibyte = 2 ** 30
 
-type Scenarios = typeof import('./scenarios.ts')
-type Cuda = typeof import('../../../src/cuda/index.ts')
-type Reference = typeof import('../../../src/tensor/reference/device.ts')
-
 function scenarioOf(load: Load, name: ScenarioName) {
-  return (load('test/cuda/planted/scenarios.ts') as Scenarios).scenarioNamed(name)
+  return (load('test/cuda/planted/scenarios.ts') as typeof Scenarios).scenarioNamed(name)
 }
 
 /** What a scenario should give. */
@@ -81,20 +80,21 @@ async function runOnce(
   load: Load,
   name: ScenarioName,
   sim: Simulation,
-  { seed, environment = {}, alignRight = 0, memory = gibibyte }: Setting,
+  { seed, environment = {}, alignRight = 0, memory = gibibyte, failAt = 0 }: Setting,
 ): Promise<{ readonly results: Results | undefined; readonly wrong: readonly Complaint[] }> {
   sim.reset()
   sim.seed(seed)
   sim.alignRight(alignRight)
   sim.memory(memory)
   roundToTf32(sim)
+  sim.failAt(failAt)
   const { native, machine } = sim
   const devices: Device[] = []
   const errors: unknown[] = []
   const results = await inFolder(async (folder) => {
     const settings = { PULLBACK_CACHE: folder, PULLBACK_TUNE: 'heuristics', ...environment }
     const open: Place['open'] = (options) => {
-      const device = (load('src/cuda/index.ts') as Cuda).cudaDevice({
+      const device = (load('src/cuda/index.ts') as typeof Cuda).cudaDevice({
         ...{ native, machine, environment: settings },
         ...options,
       })
@@ -107,7 +107,8 @@ async function runOnce(
       errors.push(error)
       return undefined
     } finally {
-      for (const device of devices) await device.close().catch((error: unknown) => errors.push(error))
+      for (const device of devices)
+        await device.close().catch((error: unknown) => (failAt > 0 ? undefined : errors.push(error)))
     }
   })
   const told = complaintsOf(sim.report())
