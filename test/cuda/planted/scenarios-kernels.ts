@@ -105,7 +105,7 @@ function twoSums({ open }: Place): Promise<Results> {
 async function roundedSum({ open }: Place): Promise<Results> {
   const device = open()
   const type = typed([80_000])
-  const sum = compile(device, (inputs) => [ops.sumat(inputs, 0)], [type])
+  const sum = compile(device, (inputs) => [ops.sum(at(inputs, 0))], [type])
   const values = range(80_000).map((i) => Math.sin(i * i) + at([6000, 20, -6000, 21, 23], Math.floor(i / 16_000)))
   const [found] = sum.run([device.upload(encode('f32', values), type)])
   return { sum: found === undefined ? [] : await elements(device, found) }
@@ -153,7 +153,7 @@ function notNumbers(f: (x: Tensor) => Tensor) {
     const device = open()
     const values = range(80).map((i) => (i < 64 ? special[(i * 5 + (i >> 3)) % 8] : i % 8) ?? 0)
     for (const row of [1, 4, 6]) for (const i of range(8)) values[8 * row + i] = i === 3 ? 9 / (4 - row) : -i
-    const executable = compile(device, (inputs) => [fat(inputs, 0)], [typed([10, 8])], { optimize: 'fuse' })
+    const executable = compile(device, (inputs) => [f(at(inputs, 0))], [typed([10, 8])], { optimize: 'fuse' })
     const [found] = executable.run([device.upload(encode('f32', values), typed([10, 8]))])
     return { found: found === undefined ? [] : await elements(device, found) }
   }

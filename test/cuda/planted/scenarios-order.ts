@@ -228,7 +228,7 @@ async function donated({ open }: Place): Promise<Results> {
   let x = filled(device, square, 1)
   for (const program of [turn, flip, turn]) x = at(program.run([x]), 0)
   const found = await elements(device, x)
-  const sum = compile(device, (inputs) => [ops.sumat(inputs, 0)], [square], { donate: [0] })
+  const sum = compile(device, (inputs) => [ops.sum(at(inputs, 0))], [square], { donate: [0] })
   const total = at(sum.run([x]), 0)
   const all = await elements(device, total)
   device.release(total)

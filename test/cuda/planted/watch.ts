@@ -45,7 +45,7 @@ function scenarioOf(load: Load, name: ScenarioName) {
 export async function expectedOf(load: Load, name: ScenarioName, sim: Simulation): Promise<Results> {
   const scenario = scenarioOf(load, name)
   if (scenario.expected !== undefined) return scenario.expected()
-  const { referenceDevice } = load('src/tensor/reference/device.ts') as Reference
+  const { referenceDevice } = load('src/tensor/reference/device.ts') as typeof Reference
   return inFolder((folder) => scenario.run({ ...sim, folder, open: () => referenceDevice() }))
 }
 
