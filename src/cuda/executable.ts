@@ -157,8 +157,8 @@ export class CudaExecutable implements Executable {
   #enqueue(stream: Stream, inputs: readonly Block[], fresh: readonly Block[], memory: readonly DevicePointer[]): void {
     const { driver } = this.device.runtime.session
     if (this.device.settings.separate)
-      zip(memory, this.#lowered.memory).forEach(([address, bytes]) => {
-        if (bytes > 0) driver.fill8(address, 0xff, bytes, stream)
+      this.#lowered.memory.forEach((bytes, slot) => {
+        if (bytes > 0) driver.fill8(at(memory, slot), 0xff, bytes, stream)
       })
     const outputs = this.#outputBlocks(fresh, (input) => at(inputs, input))
     this.#launches.enqueue(stream, [...[...inputs, ...outputs].map(({ address }) => address), ...memory])
@@ -215,12 +215,14 @@ export class CudaExecutable implements Executable {
     }
   }
 
-  /** Where the slots of our own memory are in this run. */
+  /** Where the slots of our own memory are in this run, and the counters. */
   #memory(): readonly DevicePointer[] {
-    const { memory } = this.#lowered
-    if (!this.device.settings.separate) return memory.map((bytes) => this.device.arena(bytes).address)
+    const { memory, counterBytes } = this.#lowered
+    const { runtime, settings } = this.device
+    const counters = counterBytes === 0 ? [] : [runtime.counters.address(counterBytes)]
+    if (!settings.separate) return [...memory.map((bytes) => this.device.arena(bytes).address), ...counters]
     if (this.#separate.length === 0) this.#separate = this.#allocateAll(memory)
-    return this.#separate.map(({ address }) => address)
+    return [...this.#separate.map(({ address }) => address), ...counters]
   }
 
   #advised(error: OutOfMemoryError): OutOfMemoryError {

@@ -53,6 +53,9 @@ export interface CudaScope {
   readonly nodes: readonly (CudaAccess | undefined)[]
   readonly stores: readonly CudaAccess[]
   readonly reductions: readonly CudaAccess[]
+  /** Of the partial results, where several blocks share sums. */
+  readonly partials: readonly CudaAccess[] | undefined
+  readonly epilogue: Pick<CudaScope, 'inputs' | 'nodes' | 'stores'>
 }
 
 /** Names the strides of an access as arguments. */
@@ -182,6 +185,25 @@ function printVectorLoads(scope: CudaScope, nodes: readonly number[]): void {
 
 function registerOf({ kernel }: CudaScope, index: number): string {
   return cudaRegisters[classOf(at(kernel.nodes, index).dtype)]
+}
+
+/** Declares one value of the epilogue for column k. */
+export function printLastNode(scope: CudaScope, last: Kernel, index: number, load: (input: number) => string): void {
+  const node = at(last.nodes, index)
+  const own = scope.epilogue.nodes[index]
+  const place = own === undefined ? undefined : { base: lane(own.name, own.column), step: '0' }
+  const value = (): string => {
+    if (node.op === 'constant') return printConstant(node.dtype, node.value, scope.numbers)
+    if (node.op === 'load') return load(node.input)
+    return printExpression(
+      last,
+      node,
+      argumentsOf(node).map((arg) => `e${arg}`),
+      place,
+      scope.numbers,
+    )
+  }
+  scope.lines.add(`const ${cudaRegisters[classOf(node.dtype)]} e${index} = ${value()};`)
 }
 
 function printNode(scope: CudaScope, index: number): void {

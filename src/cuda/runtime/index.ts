@@ -6,6 +6,7 @@ import type { Probe } from '../discovery-probe.ts'
 import type { Native } from '../ffi/loader.ts'
 import { Allocator } from './allocator.ts'
 import { type Cleanup, allOf, allOrNothing, attempt } from './cleanup.ts'
+import { Counters } from './counters.ts'
 import { Cubins } from './cubins.ts'
 import { Modules } from './modules.ts'
 import { Queue } from './queue.ts'
@@ -25,6 +26,7 @@ export interface Runtime {
   readonly session: Session
   readonly queue: Queue
   readonly memory: Allocator
+  readonly counters: Counters
   readonly staging: Staging
   readonly modules: Modules
   /** Frees everything; nothing may run any more. Throws the first failure, after all has been tried. */
@@ -70,10 +72,12 @@ function assemble(
   const { driver, nvrtc, gpu, versions } = session
   const queue = new Queue(driver, noted)
   const target = { architecture: gpu.architecture, versions: [versions.nvrtc, versions.driver] }
+  const memory = new Allocator(driver, queue, owners, { separate })
   return {
     session,
     queue,
-    memory: new Allocator(driver, queue, owners, { separate }),
+    memory,
+    counters: new Counters(driver, queue, memory),
     staging: new Staging(driver, native, queue, noted),
     modules: new Modules(driver, new Cubins(nvrtc, folder, target), noted),
   }
