@@ -45,27 +45,29 @@ export const printedBugs: readonly PlantedBug[] = [
   ]),
   bugsIn('src/compile/print/cuda-reduce.ts', [
     [
+      'partial results lie in the order in which blocks arrive',
+      "lines.block('if (g < groups && place == 0)', () => {\n    partials.forEach(({ name }, i) => {\n      lines.add(`pb_store<pb_${at(types, i)}, ${lanes}>(${name} + (int64_t)split",
+      "lines.block('if (g < groups && place == 0)', () => {\n    lines.add('static uint32_t arrived;')\n    partials.forEach(({ name }, i) => {\n      lines.add(`pb_store<pb_${at(types, i)}, ${lanes}>(${name} + (int64_t)(arrived++ % splits)",
+      'rounded sum',
+      'bits',
+    ],
+    [
+      'one thread too many writes a partial result',
+      "lines.block('if (g < groups && place == 0)', () => {\n    partials.forEach",
+      "lines.block('if (g < groups && place < 2)', () => {\n    partials.forEach",
+      'reductions',
+      'bits',
+    ],
+
+    [
       'a share is read past its end',
       'g < groups ? PB_MIN(units, first + share) : 0',
       'g < groups ? first + share : 0',
       'reductions',
       'fault',
     ],
-    [
-      'one thread too many writes a result',
-      "lines.block('if (g < groups && place == 0)'",
-      "lines.block('if (g < groups && place < 2)'",
-      'reductions',
-      'bits',
-    ],
+
     ['blocks of one group all write the same share', '(int64_t)split * ', '0 * ', 'reductions', 'values'],
-    [
-      'partial results lie in the order in which blocks arrive',
-      "lines.add(`${type} *const ${access.name} = (${type} *)a.p[${first + i}] + ${terms.join(' + ')};`)",
-      "lines.add('static uint32_t arrived;')\n  lines.add(`${type} *const ${access.name} = (${type} *)a.p[${first + i}] + ${terms.join(' + ').replace('(int64_t)split', '(int64_t)(arrived++ % splits)')};`)",
-      'rounded sum',
-      'bits',
-    ],
   ]),
   bugsIn('src/compile/print/partials.ts', [
     [
@@ -85,6 +87,17 @@ export const printedBugs: readonly PlantedBug[] = [
     ],
   ]),
   bugsIn('src/cuda/prelude-memory.ts', [
+    ['no fence before a block counts itself', 'pb_fence();\n    last', 'last', 'rounded sum', 'fault'],
+    [
+      'no fence before partial results are read',
+      '*counter = 0;\n    pb_fence();',
+      '*counter = 0;',
+      'rounded sum',
+      'fault',
+    ],
+    ['the first block to arrive counts as the last', '+ 1 == count;', '+ 1 == 1;', 'rounded sum', 'values'],
+    ['the counter of blocks is not zero again', 'if (last != 0) *counter = 0;', '', 'joined sums', 'values'],
+
     [
       'threads add sums that others have not stored',
       's[k * 256 + t] = x[k];\n  pb_barrier();',

@@ -79,8 +79,8 @@ export const ownBugs: readonly PlantedBug[] = [
     ],
     [
       'not all partial results of a filter gradient are added',
-      'numbers: [elements, parts]',
-      'numbers: [elements, parts - 1]',
+      'elements, parts',
+      'elements, parts - 1',
       'grouped convolutions',
       'values',
     ],
@@ -88,8 +88,8 @@ export const ownBugs: readonly PlantedBug[] = [
   bugsIn('src/cuda/kernels/grouped-rows.ts', [
     [
       'a row is used before everybody’s copies are there',
-      'pb_async_wait<STAGES - 2>();\n      pb_barrier();',
-      'pb_async_wait<STAGES - 2>();',
+      'pb_barrier();\n      ask((slot',
+      'ask((slot',
       'grouped convolutions',
       'bits',
     ],
