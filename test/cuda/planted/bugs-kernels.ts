@@ -45,6 +45,14 @@ export const printedBugs: readonly PlantedBug[] = [
   ]),
   bugsIn('src/compile/print/cuda-reduce.ts', [
     [
+      'not all partial results are added',
+      's < (g < groups ? splits : 0)',
+      's < (g < groups ? splits - 1 : 0)',
+      'reductions',
+      'values',
+    ],
+
+    [
       'partial results lie in the order in which blocks arrive',
       "lines.block('if (g < groups && place == 0)', () => {\n    partials.forEach(({ name }, i) => {\n      lines.add(`pb_store<pb_${at(types, i)}, ${lanes}>(${name} + (int64_t)split",
       "lines.block('if (g < groups && place == 0)', () => {\n    lines.add('static uint32_t arrived;')\n    partials.forEach(({ name }, i) => {\n      lines.add(`pb_store<pb_${at(types, i)}, ${lanes}>(${name} + (int64_t)(arrived++ % splits)",
@@ -78,13 +86,6 @@ export const printedBugs: readonly PlantedBug[] = [
       'fault',
     ],
     ['partial results overlap', 'offsets.push(bytes)', 'offsets.push(0)', 'reductions', 'values'],
-    [
-      'not all partial results are added',
-      "{ extent: splits, role: 'reduce' }",
-      "{ extent: splits - 1, role: 'reduce' }",
-      'reductions',
-      'values',
-    ],
   ]),
   bugsIn('src/cuda/prelude-memory.ts', [
     ['no fence before a block counts itself', 'pb_fence();\n    last', 'last', 'rounded sum', 'fault'],
@@ -95,7 +96,7 @@ export const printedBugs: readonly PlantedBug[] = [
       'rounded sum',
       'fault',
     ],
-    ['the first block to arrive counts as the last', '+ 1 == count;', '+ 1 == 1;', 'rounded sum', 'values'],
+    ['the last block but one counts as the last', '+ 1 == count;', '+ 2 == count;', 'rounded sum', 'values'],
     ['the counter of blocks is not zero again', 'if (last != 0) *counter = 0;', '', 'joined sums', 'values'],
 
     [
