@@ -146,11 +146,18 @@ PB_INLINE uint32_t pb_increment(uint32_t *p) {
   return before;
 }
 #else
-PB_INLINE void pb_read_shared_16(const void *p, uint32_t *w) { pb_read_16(p, w); }
-PB_INLINE void pb_read_shared_8(const void *p, uint32_t *w) { pb_read_8(p, w); }
-PB_INLINE void pb_read_shared_4(const void *p, uint32_t *w) { pb_read_4(p, w); }
-PB_INLINE void pb_fence() {}
-PB_INLINE uint32_t pb_increment(uint32_t *p) { return (*p)++; }
+/* Blocks run one after the other here, and memory is never late: what is checked is that a fence lies on both sides. */
+static bool pb_sim_fenced;
+PB_INLINE void pb_expect_fence() { if (!pb_sim_fenced) abort(); }
+PB_INLINE void pb_read_shared_16(const void *p, uint32_t *w) { pb_expect_fence(); pb_read_16(p, w); }
+PB_INLINE void pb_read_shared_8(const void *p, uint32_t *w) { pb_expect_fence(); pb_read_8(p, w); }
+PB_INLINE void pb_read_shared_4(const void *p, uint32_t *w) { pb_expect_fence(); pb_read_4(p, w); }
+PB_INLINE void pb_fence() { pb_sim_fenced = true; }
+PB_INLINE uint32_t pb_increment(uint32_t *p) {
+  pb_expect_fence();
+  pb_sim_fenced = false;
+  return (*p)++;
+}
 #endif
 `
 
