@@ -86,7 +86,7 @@ PB_INLINE void pb_stream_copy(pb_stream<PIECES, ROWS, SCALE, LEFT, SPLIT> &s, co
     pb_shared_address stage, int j, int images, int limit, int width) {
   PB_UNROLL
   for (int r = 0; r < ROWS; ++r) {
-    const int row = (strip.row + j) * SCALE - LEFT + r, within = row >= 0 && row < limit ? images : 0;
+    const int row = (strip.row + j) * SCALE - LEFT + r, within = row >= 0 && row < limit ? PB_MIN(images, 255) : 0;
     PB_UNROLL
     for (int i = 0; i < PIECES; ++i) {
       pb_async_copy_16(stage + r * e.pitch + (s.piece[i] & 0xffffu) * 16, s.next + s.offset[i], s.piece[i] != 0xffffffffu,
