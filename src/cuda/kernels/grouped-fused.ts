@@ -2,14 +2,17 @@
 // front of it or behind it, the sums behind the input gradient. Which steps of a plan these are is fusions' part.
 import type { LibraryEquation } from '../../compile/plan.ts'
 import type { Candidate } from '../work.ts'
+import { groupedWith } from './grouped.ts'
+import type { BlockCounts } from './grouped-tiling.ts'
 
 /**
  * A forward convolution with the sums over its result that batch norm wants, of the stored, rounded values.
  * Operands: (x, filter, y, sum, squares), where sum and squares are f32[channels].
  * Undefined where `groupedCandidate` is, and for the gradients.
  */
-export function groupedStatisticsCandidate(_equation: LibraryEquation): Candidate | undefined {
-  return undefined
+export function groupedStatisticsCandidate(equation: LibraryEquation, counts?: BlockCounts): Candidate | undefined {
+  if (equation.primitive !== 'conv2d') return undefined
+  return groupedWith({ normalizes: false, epilogue: 'statistics' }, equation, counts)
 }
 
 /** What comes behind a forward convolution. */
@@ -27,18 +30,22 @@ export type GroupedEpilogue = 'none' | 'statistics' | 'normalize'
  * Undefined where `groupedCandidate` is, for the input gradient, and for a filter gradient with an epilogue.
  */
 export function groupedNormalizedCandidate(
-  _equation: LibraryEquation,
-  _epilogue: GroupedEpilogue = 'none',
+  equation: LibraryEquation,
+  epilogue: GroupedEpilogue = 'none',
+  counts?: BlockCounts,
 ): Candidate | undefined {
-  return undefined
+  const possible = epilogue === 'none' ? ['conv2d', 'conv2dFilterGrad'] : ['conv2d']
+  if (!possible.includes(equation.primitive)) return undefined
+  return groupedWith({ normalizes: true, epilogue }, equation, counts)
 }
 
 /**
  * A forward convolution whose result is stored as n(y), as above. Operands: (x, filter, mean, scale, shift, y).
  * Undefined where `groupedCandidate` is, and for the gradients.
  */
-export function groupedActivatedCandidate(_equation: LibraryEquation): Candidate | undefined {
-  return undefined
+export function groupedActivatedCandidate(equation: LibraryEquation, counts?: BlockCounts): Candidate | undefined {
+  if (equation.primitive !== 'conv2d') return undefined
+  return groupedWith({ normalizes: false, epilogue: 'normalize' }, equation, counts)
 }
 
 /**
@@ -47,6 +54,7 @@ export function groupedActivatedCandidate(_equation: LibraryEquation): Candidate
  * stored as it is. Operands: (cotangent, filter, source, mean, scale, shift, result, sum, products), source as the result.
  * Undefined where `groupedCandidate` is, and for other equations.
  */
-export function groupedMaskedCandidate(_equation: LibraryEquation): Candidate | undefined {
-  return undefined
+export function groupedMaskedCandidate(equation: LibraryEquation, counts?: BlockCounts): Candidate | undefined {
+  if (equation.primitive !== 'conv2dInputGrad') return undefined
+  return groupedWith({ normalizes: false, epilogue: 'mask' }, equation, counts)
 }
