@@ -38,9 +38,9 @@ export interface Taken {
   /** In order. */
   readonly pointers: readonly PrintedPointer[]
   /** Operands and, under 'partials', the scratch memory as C; what the kernel does not take is a null pointer. */
-  print(name: OperandName | 'partials'): string
+  readonly print: (name: OperandName | 'partials') => string
   /** Batch norm's three vectors as C. */
-  printVectors(where: keyof typeof vectors): string
+  readonly printVectors: (where: keyof typeof vectors) => string
 }
 
 /** The pointers of a kernel that takes all operands that `takes` says, and behind them scratch memory if it has `partials`. */

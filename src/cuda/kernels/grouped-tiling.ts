@@ -88,11 +88,11 @@ export interface BlockCounts {
 
 /** Cuts a problem into blocks. */
 export function tile(problem: GroupedProblem, counts = wantedBlocks(problem)): Tiling {
-  const { direction, groupWidth, stride, images, channels, input, output, normalizes } = problem
+  const { direction, groupWidth, stride, images, channels, input, output } = problem
   const [source, target] = direction === 'inputGrad' ? [output, input] : [input, output]
   const doubles = direction === 'inputGrad' && stride === 2
   const grid = doubles ? ([Math.ceil(target[0] / 2), Math.ceil(target[1] / 2)] as const) : target
-  const pairs = groupWidth === 32 || (stride === 2 && !doubles) || (normalizes && direction === 'filterGrad') ? 1 : 2
+  const pairs = groupWidth === 32 || (stride === 2 && !doubles) || isHeavy(problem) ? 1 : 2
   const octets = Math.min(2 * pairs, grid[1] > 16 ? 4 : grid[1] > 8 ? 2 : 1)
   const slabs = Math.ceil(channels / 64)
   const tiles = Math.ceil(grid[1] / (8 * octets))
@@ -128,18 +128,33 @@ export function tile(problem: GroupedProblem, counts = wantedBlocks(problem)): T
  * The forward pass and the input gradient want several blocks on each multiprocessor; groups of 32 share their larger
  * filters among images; the filter gradient's partials cost memory traffic.
  */
-function wantedBlocks({ direction, groupWidth }: GroupedProblem): BlockCounts {
-  if (direction === 'filterGrad') return groupWidth === 32 ? { least: 132, most: 132 } : { least: 264, most: 264 }
+function wantedBlocks({ direction, groupWidth, normalizes }: GroupedProblem): BlockCounts {
+  if (direction === 'filterGrad') {
+    const blocks = groupWidth === 32 ? 132 : normalizes && groupWidth < 16 ? 396 : 264
+    return { least: blocks, most: blocks }
+  }
   return groupWidth === 32 ? { least: 264, most: 264 } : { least: 528, most: 1056 }
 }
 
 /** Threads of a multiprocessor for which all sums, filters and vectors fit into its 65536 registers: found by compiling. */
-function residentThreads({ direction, groupWidth, stride, normalizes, epilogue }: GroupedProblem): number {
-  const alone = !normalizes && epilogue === 'none'
-  if (direction === 'filterGrad') return alone ? 512 : groupWidth === 32 ? 256 : 384
-  if (groupWidth === 32) return 256
-  if (groupWidth === 16) return alone || stride === 1 || direction === 'inputGrad' ? 512 : 384
-  return !alone || (direction === 'inputGrad' && stride === 2) ? 512 : 768
+function residentThreads(problem: GroupedProblem): number {
+  const { direction, groupWidth, stride } = problem
+  if (groupWidth === 32) return direction === 'filterGrad' && !isHeavy(problem) ? 512 : 256
+  if (isHeavy(problem)) return 384
+  const small = direction !== 'filterGrad' && groupWidth < 16 && !(direction === 'inputGrad' && stride === 2)
+  return small && !isFused(problem) ? 768 : 512
+}
+
+function isFused({ normalizes, epilogue }: GroupedProblem): boolean {
+  return normalizes || epilogue !== 'none'
+}
+
+/** Whether what is around a convolution takes registers that its kernel does not have to spare. */
+function isHeavy(problem: GroupedProblem): boolean {
+  const { direction, groupWidth, stride, normalizes, epilogue } = problem
+  if (direction === 'filterGrad') return normalizes
+  const both = normalizes && epilogue !== 'none'
+  return epilogue === 'mask' || (groupWidth === 16 && (stride === 2 ? isFused(problem) : both))
 }
 
 /** Narrow stages are small: more of them keep as many bytes on their way. */
