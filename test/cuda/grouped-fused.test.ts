@@ -250,6 +250,31 @@ it('sums channels whose mean is 30 times their deviation well enough for a varia
   })
 })
 
+// The activation is ReLU's in the plan: NaN stays NaN, and both infinities take their way through the batch norm.
+it.each(['f16', 'bf16'] as const)('passes on what is not finite as the separate steps do, in %s', (dtype) => {
+  const equation = equationOf({ direction: 'conv2d', dtype, width: 8, stride: 1, groups: 4, images: [1, 9, 11] })
+  const odd = [NaN, Infinity, -Infinity, -0, 0]
+  const next = generator(3)
+  const x = encoded(
+    dtype,
+    Array.from({ length: 9 * 11 * 32 }, (_, i) => (i % 211 === 0 ? at(odd, i % 5) : next() - 0.5)),
+  )
+  const filter = encoded(
+    dtype,
+    Array.from({ length: 32 * 72 }, () => next() - 0.5),
+  )
+  const [front, back] = [norm(32, () => next() - 0.5), norm(32, () => next() - 0.5)]
+  const plain = host.run(made(groupedCandidate(equation)), [activation(dtype, x, front), filter], x.length)
+  const normalized = host.run(
+    made(groupedNormalizedCandidate(equation, 'normalize')),
+    [x, ...front, filter, ...back],
+    x.length,
+  )
+  const want = Array.from(decode(dtype, activation(dtype, plain, back)))
+  expect(want.filter(Number.isNaN).length).toBeGreaterThan(9)
+  expect(Array.from(decode(dtype, normalized), (value) => value + 0)).toEqual(want.map((value) => value + 0))
+})
+
 describe.each(kinds)('$direction $name, stride $stride, groups of $width, $dtype', (kind) => {
   it('has the bits of the separate steps, in every order of threads; sums are right', () => {
     fc.assert(

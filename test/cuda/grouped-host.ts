@@ -72,7 +72,7 @@ export class HostKernels {
   }
 
   /** The one result, of `count` 16-bit elements. Seed 0 runs blocks and threads in their natural order. */
-  run(lowered: Lowered, inputs: readonly Uint16Array[], count: number, seed = 0): Uint16Array {
+  run(lowered: Lowered, inputs: readonly (Uint16Array | Float32Array)[], count: number, seed = 0): Uint16Array {
     const [result] = this.runAll(lowered, inputs, [2 * count], seed)
     return new Uint16Array(result?.buffer ?? new ArrayBuffer(0))
   }
