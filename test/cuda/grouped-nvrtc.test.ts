@@ -75,7 +75,7 @@ function compile(sources: readonly Labelled[], architecture: string, what: strin
   return usage
 }
 
-describe.skipIf(nvrtc === undefined)('NVRTC compiles', { timeout: 240_000 }, () => {
+describe.skipIf(nvrtc === undefined)('NVRTC compiles', { timeout: 900_000 }, () => {
   // What differs for bf16 is one instruction, which sm_80 was the first to have.
   it.each([
     ['f16', 'sm_80'],

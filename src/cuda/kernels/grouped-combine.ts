@@ -3,21 +3,24 @@
 import type { PrintedPointer } from '../../compile/print/index.ts'
 import { nameOf } from '../../compile/print/name.ts'
 import type { KernelLaunch } from '../work.ts'
-import { scratch } from './launch.ts'
+import { fullBlocks, scratch } from './launch.ts'
 
-/** 32 elements a block: eight threads sum every eighth partial of one, and the first adds the eight. */
+/** `across` elements a block: the other threads share the partials of one by turns, and the first adds what they have. */
 const combine = `
 template <class T> PB_INLINE void pb_grouped_combine(const void *partials, void *results, void *others, const int64_t *n) {
   PB_SHARED float shared[256];
-  const int64_t elements = n[0], element = (int64_t)pb_block() * 32 + (pb_thread() & 31);
-  const int splits = (int)n[1], part = (int)(pb_thread() >> 5);
+  const int across = (int)n[3], depth = 256 / across, part = (int)pb_thread() / across;
+  const int64_t elements = n[0], element = (int64_t)pb_block() * across + (int)pb_thread() % across;
+  const int splits = (int)n[1];
   float sum = 0.0f;
-  if (element < elements)
-    for (int split = part; split < splits; split += 8) sum += ((const float *)partials)[split * elements + element];
+  if (element < elements) {
+    PB_UNROLL_4
+    for (int split = part; split < splits; split += depth) sum += ((const float *)partials)[split * elements + element];
+  }
   shared[pb_thread()] = sum;
   pb_barrier();
   if (part != 0 || element >= elements) return;
-  for (int i = 1; i < 8; ++i) sum += shared[pb_thread() + 32 * i];
+  for (int i = 1; i < depth; ++i) sum += shared[(int)pb_thread() + across * i];
   pb_put<T>(element < n[2] ? (typename T::bits *)results + element : (typename T::bits *)others + (element - n[2]), sum);
 }
 `
@@ -31,21 +34,23 @@ export function combineLaunch(
 ): KernelLaunch {
   const [first, second = first] = results
   const all = elements * results.length
+  // Few elements would leave most of a GPU idle, and each of their threads with a long sum.
+  const across = all > 32 * fullBlocks ? 32 : 8
   const source = nameOf('grouped_combine', (symbol) => {
     const body = `pb_grouped_combine<pb_${dtype}>(a.p[0], a.p[1], a.p[2], a.n);`
     return `#ifndef PB_GROUPED_COMBINE
 #define PB_GROUPED_COMBINE
 ${combine}#endif
-PB_KERNEL(${symbol}, 3, 3) { ${body} }
+PB_KERNEL(${symbol}, 3, 4) { ${body} }
 `
   })
   return {
     kind: 'kernel',
     source,
-    blocks: Math.ceil(all / 32),
+    blocks: Math.ceil(all / across),
     threads: 256,
     sharedBytes: 0,
     pointers: [scratch(0), first, second],
-    numbers: [all, parts, elements],
+    numbers: [all, parts, elements, across],
   }
 }

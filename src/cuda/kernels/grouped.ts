@@ -69,7 +69,7 @@ const ids: Readonly<Record<Direction, string>> = {
 }
 
 function idOf({ direction, normalizes, epilogue }: GroupedProblem): string {
-  return [ids[direction], ...(normalizes ? ['normalized'] : []), ...(epilogue === 'none' ? [] : [epilogue])].join('-')
+  return [ids[direction], ...wordsFor({ normalizes, epilogue })].join('-')
 }
 
 function rowsCandidate(problem: GroupedProblem, tiling: Tiling): Candidate {
@@ -115,9 +115,11 @@ function filterCandidate(problem: GroupedProblem, tiling: Tiling): Candidate {
 
 /** What a problem's kernel is called, as the beginning of its symbol. */
 function nameFor({ direction, normalizes, epilogue }: GroupedProblem): string {
-  return ['grouped', direction, ...(normalizes ? ['normalized'] : []), ...(epilogue === 'none' ? [] : [epilogue])].join(
-    '_',
-  )
+  return ['grouped', direction, ...wordsFor({ normalizes, epilogue })].join('_')
+}
+
+function wordsFor({ normalizes, epilogue }: Around): readonly string[] {
+  return [...(normalizes ? ['normalized'] : []), ...(epilogue === 'none' ? [] : [epilogue])]
 }
 
 function headOf(symbol: string, { threads, sharing }: Tiling, pointers: number): string {
