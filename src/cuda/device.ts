@@ -18,6 +18,8 @@ export interface DeviceSettings {
   readonly graphs: boolean
   /** Whether each temporary is an allocation of its own. */
   readonly separate: boolean
+  /** Whether the works of each run are timed; runs are then launched one by one. */
+  readonly profile?: boolean
   /** Told of each kernel that is compiled. */
   readonly progress?: BuildProgress
 }
@@ -28,6 +30,7 @@ export class CudaDevice implements Device {
   readonly description: string
   readonly #live = new Set<CudaStorage>()
   readonly #executables = new Set<CudaExecutable>()
+  readonly #report = (): void => this.#printProfiles()
   #arena: Block | undefined
   #open = true
   #ending: Promise<void> | undefined
@@ -38,6 +41,7 @@ export class CudaDevice implements Device {
   ) {
     this.name = `cuda:${runtime.session.gpu.ordinal}`
     this.description = runtime.session.description
+    if (settings.profile === true) process.once('exit', this.#report)
   }
 
   upload(data: StorageArray, type: TensorType): Storage {
@@ -112,6 +116,8 @@ export class CudaDevice implements Device {
   }
 
   close(): Promise<void> {
+    this.#report()
+    process.removeListener('exit', this.#report)
     this.#open = false
     this.#ending ??= this.#end()
     return this.#ending
@@ -124,6 +130,11 @@ export class CudaDevice implements Device {
       this.runtime.session.enter()
       return body()
     })
+  }
+
+  /** @internal What was compiled and not released. */
+  get executables(): readonly CudaExecutable[] {
+    return [...this.#executables]
   }
 
   /** @internal Notes a storage as alive. */
@@ -186,6 +197,12 @@ export class CudaDevice implements Device {
     const largest = [...this.#live].sort((a, b) => b.block.bytes - a.block.bytes).slice(0, 3)
     const arena = this.#arena === undefined ? [] : [`arena (${this.#arena.bytes} bytes)`]
     return [...arena, ...largest.map(({ type, block }) => `${showType(type)} (${block.bytes} bytes)`)].join(', ')
+  }
+
+  /** What was measured of the programs; a device that has failed has nothing to tell. */
+  #printProfiles(): void {
+    if (this.#open && this.settings.profile === true)
+      for (const executable of this.#executables) attempt(() => process.stderr.write(executable.profile()))
   }
 
   /** Waits for what runs and frees everything. A driver that has failed refuses, which is no news. */

@@ -22,6 +22,8 @@ export interface CudaOptions {
   readonly precision?: ContractionOptions['precision']
   /** Whether the same input must give the same bits in each run; true by default. */
   readonly deterministic?: boolean
+  /** Whether the steps of programs are timed, and told on stderr at the end; PULLBACK_PROFILE=1 unless said otherwise. */
+  readonly profile?: boolean
   /** Told of each kernel that is compiled: how many of how many are. */
   readonly progress?: BuildProgress
   /** Loads the libraries; koffi by default. */
@@ -34,7 +36,8 @@ export interface CudaOptions {
  * A new device on an NVIDIA GPU.
  *
  * Environment: PULLBACK_CUDA_PATH (where the libraries are), PULLBACK_CACHE (compiled kernels), PULLBACK_GRAPHS=0 (launch
- * each step by itself instead of replaying a recorded graph), PULLBACK_TUNE=heuristics (take the libraries' first proposals
+ * each step by itself instead of replaying a recorded graph), PULLBACK_PROFILE=1 (the time of each step on stderr at the end;
+ * nothing is recorded then, and each run waits for the one before), PULLBACK_TUNE=heuristics (take the libraries' first proposals
  * instead of timing them), PULLBACK_VERIFY=1 (compare each chosen way with a plain one), PULLBACK_CUDA_MEMORY=separate (each temporary its own
  * allocation, filled with NaN before each run: for finding faults).
  *
@@ -54,6 +57,7 @@ export function cudaDevice(options: CudaOptions = {}): Device {
       lowerStep: (step) => lowerStep(step, contractions),
       graphs,
       separate,
+      profile: options.profile ?? environment['PULLBACK_PROFILE'] === '1',
     }
     made.device = new CudaDevice(runtime, progress === undefined ? settings : { ...settings, progress })
     return made.device

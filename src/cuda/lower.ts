@@ -18,6 +18,8 @@ interface Bound {
   /** The step it belongs to: its index in the plan and what it is called. */
   readonly step: number
   readonly label: string
+  /** More steps whose work it does too. */
+  readonly joined?: readonly number[]
 }
 
 /** A kernel whose pointers have their places. */
@@ -34,9 +36,18 @@ export interface BoundCall extends Bound, Pick<LibraryCall, 'kind' | 'enqueue'> 
 /** One thing a stream is given. */
 export type BoundWork = BoundKernel | BoundCall
 
+/** How a step is done. */
+export interface Way {
+  /** The candidate that was chosen, where there was a choice. */
+  readonly id: string | undefined
+  readonly scratchBytes: number
+}
+
 /** A plan in terms of the GPU. The slots are the inputs, then the outputs, then the executable's own memory. */
 export interface LoweredPlan {
   readonly works: readonly BoundWork[]
+  /** For each step of the plan how it is done. */
+  readonly ways: readonly Way[]
   /** Bytes of each slot of the executable's own memory: one arena with the scratch behind it, or a slot for each buffer. */
   readonly memory: readonly number[]
   /** Gives back what library calls hold. */
@@ -61,7 +72,8 @@ export function lowerPlan(plan: Plan, lowerStep: LowerStep, separate = false): L
   const works = order.flatMap((steps) =>
     launchTogether(steps.map((step) => bindWorks(plan, step, at(lowered, step), layout))),
   )
-  return { works, memory: layout.memory, release }
+  const ways = lowered.map(({ id, scratchBytes }) => ({ id, scratchBytes }))
+  return { works, ways, memory: layout.memory, release }
 }
 
 /** Where temporaries and scratch lie. */
