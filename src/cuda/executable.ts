@@ -235,7 +235,8 @@ export class CudaExecutable implements Executable {
 
   #finish(given: readonly CudaStorage[], blocks: readonly Block[], ticket: number): readonly Storage[] {
     const { device, options, types } = this
-    for (const index of options.donate) device.donate(at(given, index), blocks.includes(at(given, index).block))
+    const handedOver = new Set(blocks)
+    for (const index of options.donate) device.donate(at(given, index), handedOver.has(at(given, index).block))
     return zip(types, blocks).map(([type, block]) => device.hold(new CudaStorage(device, type, block, ticket)))
   }
 

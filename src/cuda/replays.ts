@@ -45,7 +45,7 @@ export class Replays {
   #memory: readonly DevicePointer[] = []
   #graph: GraphExecutable | undefined
   /** For each input where it was in the last run, and how many runs in a row it has been elsewhere than before. */
-  #seen: readonly DevicePointer[] = []
+  #seen: readonly Block[] = []
   #moves: readonly number[] = []
   readonly #counts = { recordings: 0, copiedInputs: 0, copiedBytes: 0 }
 
@@ -83,9 +83,10 @@ export class Replays {
   note(given: readonly Pick<Given, 'block'>[]): void {
     this.#moves = given.map(({ block }, index) => {
       const before = this.#seen[index]
-      return before === undefined || before === block.address ? 0 : (this.#moves[index] ?? 0) + 1
+      const stays = before === undefined || before === block || before.address === block.address
+      return stays ? 0 : (this.#moves[index] ?? 0) + 1
     })
-    this.#seen = given.map(({ block }) => block.address)
+    this.#seen = given.map(({ block }) => block)
   }
 
   /**

@@ -63,6 +63,34 @@ export function unflatten<L>(structure: Structure, leaves: readonly L[]): Tree<L
   return build(structure.shape)
 }
 
+/**
+ * The leaves of a tree that has this structure, in order; undefined for one that has another. Makes no texts, so that a
+ * large tree that is seen again and again is cheap.
+ */
+export function leavesAlong(structure: Structure, tree: unknown): readonly unknown[] | undefined {
+  const leaves: unknown[] = []
+  const follow = (shape: StructureShape, node: unknown): boolean => {
+    switch (shape.kind) {
+      case 'leaf':
+        leaves.push(node)
+        return node !== undefined && node !== null && !Array.isArray(node) && !isPlainObject(node)
+      case 'nothing':
+        return node === shape.value
+      case 'array':
+        return Array.isArray(node) && node.length === shape.items.length && shape.items.every((item, i) => follow(item, node[i]))
+      case 'object':
+        return (
+          isPlainObject(node) &&
+          Object.keys(node).length === shape.entries.length &&
+          shape.entries.every(([key, child]) => Object.hasOwn(node, key) && follow(child, node[key]))
+        )
+      default:
+        return shape satisfies never
+    }
+  }
+  return follow(structure.shape, tree) ? leaves : undefined
+}
+
 /** The leaves of a tree in order. */
 export function leavesOf<L>(tree: Tree<L>): L[] {
   return flatten(tree).leaves
