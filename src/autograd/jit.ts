@@ -131,40 +131,33 @@ function donatedInputs(paths: readonly string[], donate: readonly number[]): num
 
 function execute(label: string, tensors: readonly Tensor[], entry: Entry): unknown {
   const givers = [...tensors, ...entry.constants]
-  const isDonated = new Set(entry.donated.map((index) => at(tensors, index)))
-  checkDonation(label, tensors, entry, isDonated)
+  checkDonation(label, tensors, entry)
   for (const constant of entry.constants) constant.live(`${label}, which closed over it`)
   const operands = givers.map((x) => materialize(x, label, entry.device))
-  const where = isDonated.size === 0 ? undefined : new Error('donated')
+  const where = entry.donated.length === 0 ? undefined : new Error('donated')
   const results = entry
     .compiled()
     .run(operands.map((x) => storageOf(x, label)))
     .map(wrapStorage)
+  if (where !== undefined)
+    for (const index of entry.donated) {
+      at(operands, index).retire('donated', where)
+      at(givers, index).retire('donated', where)
+    }
   givers.forEach((giver, i) => {
-    const operand = operands[i]
-    if (where !== undefined && isDonated.has(giver)) {
-      operand?.retire('donated', where)
-      giver.retire('donated', where)
-    } else if (operand !== giver) operand?.dispose() // a literal that got memory for this call
+    const operand = at(operands, i)
+    if (operand !== giver) operand.dispose() // a literal that got memory for this call
   })
-  const returned = entry.places.flatMap((place) => {
-    const result = typeof place === 'number' ? results[place] : place
-    return result === undefined ? [] : [result]
-  })
-  return entry.result.rebuild(returned)
+  return entry.result.rebuild(entry.places.map((place) => (typeof place === 'number' ? at(results, place) : place)))
 }
 
 /** A donated tensor's memory is overwritten, so nobody else may read it in the same call. */
-function checkDonation(
-  label: string,
-  tensors: readonly Tensor[],
-  { constants, paths }: Entry,
-  donated: ReadonlySet<Tensor>,
-): void {
-  const seen = new Set<Tensor>()
-  for (const tensor of [...tensors, ...constants]) {
-    const again = seen.size === seen.add(tensor).size
-    if (!again || !donated.has(tensor) || tensor.live(label).kind !== 'stored') continue
+function checkDonation(label: string, tensors: readonly Tensor[], { constants, paths, donated }: Entry): void {
+  if (donated.length === 0 || new Set([...tensors, ...constants]).size === tensors.length + constants.length) return
+  for (const index of donated) {
+    const tensor = at(tensors, index)
+    const times = [...tensors, ...constants].filter((x) => x === tensor).length
+    if (times === 1 || tensor.live(label).kind !== 'stored') continue
     const places = tensors.flatMap((x, i) => (x === tensor ? [`'${paths[i] ?? ''}'`] : []))
     if (constants.includes(tensor)) places.push('a tensor the function closes over')
     throw new ValueError(

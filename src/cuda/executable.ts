@@ -31,6 +31,8 @@ export class CudaExecutable implements Executable {
   readonly #inputTypes: readonly TensorType[]
   /** For each output the input whose storage it takes over, or undefined. */
   readonly #takeovers: readonly (number | undefined)[]
+  /** For each input that is taken over the output that does it. */
+  readonly #outputOf: ReadonlyMap<number, number>
   /** Memory of our own where temporaries are separate allocations. */
   #separate: readonly Block[] = []
   #runs = 0
@@ -49,6 +51,7 @@ export class CudaExecutable implements Executable {
       const { place } = at(plan.buffers, buffer)
       return place.kind === 'input' ? place.index : undefined
     })
+    this.#outputOf = new Map(this.#takeovers.flatMap((input, output) => (input === undefined ? [] : [[input, output]])))
     this.#lowered = lowerPlan(plan, settings.lowerStep, settings.separate)
     try {
       this.#launches = new Launches(runtime, this.#lowered.works, settings.progress)
@@ -235,9 +238,11 @@ export class CudaExecutable implements Executable {
 
   #finish(given: readonly CudaStorage[], blocks: readonly Block[], ticket: number): readonly Storage[] {
     const { device, options, types } = this
-    const handedOver = new Set(blocks)
-    for (const index of options.donate) device.donate(at(given, index), handedOver.has(at(given, index).block))
-    return zip(types, blocks).map(([type, block]) => device.hold(new CudaStorage(device, type, block, ticket)))
+    for (const index of options.donate) {
+      const output = this.#outputOf.get(index)
+      device.donate(at(given, index), output !== undefined && at(blocks, output) === at(given, index).block)
+    }
+    return types.map((type, index) => device.hold(new CudaStorage(device, type, at(blocks, index), ticket)))
   }
 
   /** All outputs' blocks: fresh ones in order, and those of the inputs that are taken over. */
@@ -283,10 +288,11 @@ export class CudaExecutable implements Executable {
     const { label } = this.options
     if (inputs.length !== this.#inputTypes.length)
       throw new InternalError(`${label} takes ${this.#inputTypes.length} inputs, got ${inputs.length}`)
-    return zip(this.#inputTypes, inputs).map(([type, storage], index) => {
+    return inputs.map((storage, index) => {
+      const type = at(this.#inputTypes, index)
       if (!sameType(type, storage.type))
         throw new InternalError(`${label} takes ${showType(type)} as input ${index}, got ${showType(storage.type)}`)
-      return liveStorage(this.device, storage, `input ${index} of ${label}`)
+      return liveStorage(this.device, storage, label)
     })
   }
 }

@@ -97,7 +97,8 @@ export class Replays {
     const keeps = given.map(({ block }, index) => this.#keeps(block, this.#inputs[index]))
     const sameMemory = memory.every((address, index) => address === this.#memory[index])
     if (this.#graph === undefined || !sameMemory || keeps.includes(false)) this.#record(given, keeps, memory)
-    return zip(given, this.#inputs).map(([{ block }, bound]) => {
+    return given.map(({ block }, index) => {
+      const bound = at(this.#inputs, index)
       if (bound.block === block) return 'in place'
       return bound.own ? 'copied into our own' : 'copied'
     })

@@ -23,7 +23,11 @@ export function trafficOf(plan: Plan, ways: readonly Way[]): Traffic {
   const scratch = (chosen: (step: number) => boolean): number =>
     all.filter(chosen).reduce((sum, step) => sum + 2 * at(ways, step).scratchBytes, 0)
   const converts = (step: number): boolean => convertsLayout(at(plan.steps, step), at(ways, step))
-  const ofKind = (kind: Step['kind']): number => workOf(plan, all.filter((step) => at(plan.steps, step).kind === kind)).bytes
+  const ofKind = (kind: Step['kind']): number =>
+    workOf(
+      plan,
+      all.filter((step) => at(plan.steps, step).kind === kind),
+    ).bytes
   return {
     kernels: ofKind('kernel'),
     libraries: ofKind('library'),
