@@ -105,6 +105,11 @@ export class CudaExecutable implements Executable {
     return this.#lowered.ways
   }
 
+  /** The steps that are launched together with this one, as far as it is the first of them. */
+  joined(step: number): readonly number[] {
+    return this.#lowered.works.find((work) => work.step === step)?.joined ?? []
+  }
+
   /** The times of its steps so far, where the device profiles; waits for the last run. */
   times(): StepTimes | undefined {
     return this.#profile === undefined ? undefined : this.device.use(this.label, () => this.#profile?.times())
