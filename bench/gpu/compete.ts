@@ -110,7 +110,7 @@ async function round(commands: readonly Command[], schedule: Schedule, end: numb
         )
   } finally {
     await Promise.all(
-      entries.map(({ contender, error }) => (error === undefined ? contender.close() : contender.kill())),
+      entries.map(({ contender, error }) => (error === undefined ? contender.close() : contender.killed())),
     )
   }
   return entries

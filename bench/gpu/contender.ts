@@ -50,8 +50,14 @@ export class Contender {
     if (stdout !== null) createInterface({ input: stdout }).on('line', (line) => this.#heard(line))
     if (stderr !== null) createInterface({ input: stderr }).on('line', (line) => this.#noted(line))
     this.#ended = new Promise((resolve) => {
-      this.#child.once('error', (error) => (this.#end(error.message), resolve()))
-      this.#child.once('close', (code, signal) => (this.#end(signal ?? `exit status ${code}`), resolve()))
+      this.#child.once('error', (error) => {
+        this.#end(error.message)
+        resolve()
+      })
+      this.#child.once('close', (code, signal) => {
+        this.#end(signal ?? `exit status ${code}`)
+        resolve()
+      })
     })
   }
 
@@ -76,6 +82,12 @@ export class Contender {
     } catch {
       // its group is gone
     }
+  }
+
+  /** Ends it, and waits until it has ended. */
+  async killed(): Promise<void> {
+    this.kill()
+    await this.#ended
   }
 
   /** Waits until it has ended by itself, for some seconds, and then ends it. */
@@ -103,7 +115,10 @@ export class Contender {
         this.#fail = undefined
         done()
       }
-      if (this.#gone !== undefined) return failed(`ended: ${this.#gone}`)
+      if (this.#gone !== undefined) {
+        failed(`ended: ${this.#gone}`)
+        return
+      }
       this.#fail = failed
       this.#hear = (line) => settle(() => resolve(JSON.parse(line) as Answer<Facts>))
       this.#child.stdin?.write(`${JSON.stringify(request)}\n`)

@@ -9,7 +9,7 @@ import { type Program, type Var, showType } from '../tensor/program.ts'
 import { at } from '../tensor/shape.ts'
 import { Tensor, storageOf } from '../tensor/tensor.ts'
 import { type Call, type CallKind, describeCall, kindOf, tensorsOfKind } from './call.ts'
-import { type Partition, labelOf } from './partition.ts'
+import { labelOf } from './partition.ts'
 import { baseInterpreter, currentRewriter } from './rewriter.ts'
 import { type TracedTree, traceTree } from './trace.ts'
 

@@ -1,7 +1,7 @@
 // One recorded run and what it is bound to: which blocks the graph reads and writes, what must be copied into them before a
 // replay, and when it has to be recorded again. What a run means is the executable's part.
 import { InternalError } from '../tensor/errors.ts'
-import { at, range, zip } from '../tensor/shape.ts'
+import { at, range } from '../tensor/shape.ts'
 import type { Driver } from './ffi/driver.ts'
 import type { GraphExecutable, Stream } from './ffi/driver-queues.ts'
 import type { DevicePointer } from './ffi/values.ts'
