@@ -1,6 +1,6 @@
 // What SE-ResNeXt101-32x4d's whole training step moves in an H200's memory at batch 256, by the plan and by the real cuDNN's
 // first plans: workspaces and layout conversions included. Nothing is executed, and nothing timed.
-import { describe, expect, test } from 'vitest'
+import { beforeAll, describe, expect, test } from 'vitest'
 import { type Plan, describeStep, workOf } from '../../src/compile/index.ts'
 import {
   type CudnnSession,
@@ -30,9 +30,13 @@ const batch = 256
 const ideal = 589
 
 describe.skipIf(missing)('the training step at batch 256', () => {
+  let plan: Plan
+  beforeAll(async () => {
+    plan = (await modelPlans('f16')).training
+  })
+
   // Which of our own kernels and cuDNN's plans is fastest is for the card to say: both choices are counted.
-  test.each([true, false])('moves what is counted here (our grouped kernels: %s)', async (own) => {
-    const { training: plan } = await modelPlans('f16')
+  test.each([true, false])('moves what is counted here (our grouped kernels: %s)', (own) => {
     const session = h200Session(libraries)
     const chosen = new Map<string, Lowered>()
     try {
