@@ -19,6 +19,7 @@ const groups = {
   ops: () => [...own('ops.ts'), ...blas(), ...others()],
   compile: () => own('compile.ts'),
   eager: () => own('eager.ts'),
+  host: () => own('host.ts'),
 } as const satisfies Readonly<Record<string, () => readonly Row[]>>
 
 type Group = keyof typeof groups

@@ -54,7 +54,7 @@ class Bottleneck(nn.Module):
         return self.relu(self.se(self.bn3(self.conv3(y))) + residual)
 
 
-def se_resnext101_32x4d(classes: int = 1000) -> nn.Sequential:
+def se_resnext101_32x4d(classes: int = 1000, depths: tuple[int, ...] = (3, 4, 23, 3)) -> nn.Sequential:
     layers: list[nn.Module] = [
         nn.Conv2d(3, 64, 7, 2, 3, bias=False),
         nn.BatchNorm2d(64),
@@ -62,7 +62,7 @@ def se_resnext101_32x4d(classes: int = 1000) -> nn.Sequential:
         nn.MaxPool2d(3, 2, 1),
     ]
     inputs = 64
-    for stage, (depth, width) in enumerate(zip((3, 4, 23, 3), (128, 256, 512, 1024))):
+    for stage, (depth, width) in enumerate(zip(depths, (128, 256, 512, 1024))):
         for block in range(depth):
             stride = 2 if stage > 0 and block == 0 else 1
             layers.append(Bottleneck(inputs, width, stride, 32))
@@ -70,12 +70,12 @@ def se_resnext101_32x4d(classes: int = 1000) -> nn.Sequential:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))
 
 
-def optimizer_of(model: nn.Module) -> torch.optim.SGD:
+def optimizer_of(model: nn.Module, **options) -> torch.optim.SGD:
     """The recipe's SGD: no weight decay on batch norms' scale and shift."""
     norms = [p for m in model.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()]
     others = [p for p in model.parameters() if not any(p is q for q in norms)]
     groups = [{"params": others, "weight_decay": 6.103515625e-05}, {"params": norms, "weight_decay": 0.0}]
-    return torch.optim.SGD(groups, lr=0.001, momentum=0.875)
+    return torch.optim.SGD(groups, lr=0.001, momentum=0.875, **options)
 
 
 def runner(mode: str, model: nn.Module, images: torch.Tensor):

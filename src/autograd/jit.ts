@@ -2,12 +2,14 @@
 // program. Tracing is trace.ts; optimizing and running are the device's.
 import type { Device, Executable, OptimizeLevel } from '../tensor/device.ts'
 import { commonDevice, withInterpreter, wrapStorage } from '../tensor/dispatch.ts'
-import { PullbackError, ValueError } from '../tensor/errors.ts'
+import { ValueError } from '../tensor/errors.ts'
 import { logLine } from '../tensor/log.ts'
 import { materialize } from '../tensor/ops/create.ts'
 import { type Program, type Var, showType } from '../tensor/program.ts'
+import { at } from '../tensor/shape.ts'
 import { Tensor, storageOf } from '../tensor/tensor.ts'
-import { type Partition, labelOf, partition } from './partition.ts'
+import { type Call, type CallKind, describeCall, kindOf, tensorsOfKind } from './call.ts'
+import { labelOf } from './partition.ts'
 import { baseInterpreter, currentRewriter } from './rewriter.ts'
 import { type TracedTree, traceTree } from './trace.ts'
 
@@ -34,16 +36,13 @@ export interface Jitted<A extends readonly unknown[], R> {
   clear(): void
 }
 
-/** What one call needs to know of its arguments. */
-interface Call {
-  readonly inputs: Partition
-  readonly device: Device
-  readonly key: string
-}
-
 /** One compiled program: its text, what it closed over, and how its outputs make the result. */
 interface Entry extends TracedTree {
   readonly device: Device
+  readonly kind: CallKind
+  /** The paths of the tensors in the arguments, and which of them are donated. */
+  readonly paths: readonly string[]
+  readonly donated: readonly number[]
   /** For each tensor of the result its place among the executable's outputs, or a tensor without memory. */
   readonly places: readonly (number | Tensor)[]
   readonly compiled: () => Executable
@@ -66,19 +65,23 @@ export function jit<A extends readonly unknown[], R>(f: (...args: A) => R, optio
   const label = options.label ?? labelOf('jit', f)
   const entries = new Map<Device, Map<string, Entry>>()
   const noteTrace = traceCounter(label)
-  const lookUp = (args: A): readonly [Call, Entry] => {
+  let last: Entry | undefined
+  const lookUp = (args: A): readonly [readonly Tensor[], Entry] => {
+    const again = last && tensorsOfKind(label, last.kind, args, options.device)
+    if (last !== undefined && again !== undefined) return [again, last]
     const call = describeCall(label, args, options.device)
     const known = entries.get(call.device) ?? new Map<string, Entry>()
     entries.set(call.device, known)
     const entry = known.get(call.key) ?? makeEntry(label, (tree) => f(...(tree as A)), call, options)
     if (!known.has(call.key)) noteTrace()
     known.set(call.key, entry)
-    return [call, entry]
+    last = entry
+    return [call.inputs.tensors, entry]
   }
   const run = (...args: A): R => {
     if (baseInterpreter() !== undefined) return f(...args)
-    const [call, entry] = lookUp(args)
-    return execute(label, call, entry, donatedTensors(options.donate ?? [], args)) as R
+    const [tensors, entry] = lookUp(args)
+    return execute(label, tensors, entry) as R
   }
   const outside = <T>(body: () => T): T => withInterpreter(currentRewriter()?.above(undefined), body)
   return Object.assign(run, {
@@ -87,42 +90,9 @@ export function jit<A extends readonly unknown[], R>(f: (...args: A) => R, optio
     clear: () => {
       for (const known of entries.values()) for (const entry of known.values()) entry.release()
       entries.clear()
+      last = undefined
     },
   })
-}
-
-function describeCall(label: string, args: readonly unknown[], chosen: Device | undefined): Call {
-  const inputs = partition(args)
-  const common = inputs.tensors.some((x) => x.live(label).kind === 'stored')
-    ? commonDevice(label, inputs.tensors)
-    : undefined
-  if (chosen !== undefined && common !== undefined && chosen !== common)
-    throw new PullbackError(
-      'device',
-      `[${label}] expected arguments on ${chosen.name}, got ${common.name}. Use transfer(tensor, device).`,
-    )
-  const leaves = inputs.leaves.map((leaf, i) => leafKey(label, leaf, inputs.structure.paths[i] ?? ''))
-  const key = [currentRewriter()?.key ?? '', inputs.structure.key, ...leaves].join(' ')
-  return { inputs, device: chosen ?? common ?? commonDevice(label, []), key }
-}
-
-/** A leaf as part of the key: a tensor by its type, anything static by its value. */
-function leafKey(label: string, leaf: unknown, path: string): string {
-  if (leaf instanceof Tensor) return showType(leaf)
-  switch (typeof leaf) {
-    case 'number':
-      return Object.is(leaf, -0) ? '-0' : String(leaf)
-    case 'string':
-      return JSON.stringify(leaf)
-    case 'boolean':
-      return String(leaf)
-    case 'bigint':
-      return `${leaf}n`
-    default:
-      throw new ValueError(
-        `[${label}] expected tensors, numbers, strings or booleans in the arguments, got ${typeof leaf === 'object' ? (leaf?.constructor.name ?? 'null') : typeof leaf} at '${path}'. Wrap numbers in tensor(...); close over anything else.`,
-      )
-  }
 }
 
 function makeEntry(label: string, f: (tree: unknown) => unknown, call: Call, options: JitOptions): Entry {
@@ -139,71 +109,60 @@ function makeEntry(label: string, f: (tree: unknown) => unknown, call: Call, opt
     output.kind === 'var' ? next++ : new Tensor(output.type, { kind: 'literal', value: output.value }),
   )
   const onDevice: Program = { ...program, outputs: stored satisfies Var[] }
+  const { paths } = call.inputs
+  const donated = donatedInputs(paths, options.donate ?? [])
+  const optimize = options.optimize ?? 'fuse'
   let executable: Executable | undefined
   const compiled = (): Executable => {
-    executable ??= device.compile(onDevice, {
-      optimize: options.optimize ?? 'fuse',
-      donate: donatedInputs(call.inputs, options.donate ?? []),
-      label,
-    })
+    executable ??= device.compile(onDevice, { optimize, donate: donated, label })
     return executable
   }
   const release = (): void => {
     executable?.release()
     executable = undefined
   }
-  return { program, constants, result, device, places, compiled, release }
+  return { program, constants, result, device, kind: kindOf(call), paths, donated, places, compiled, release }
 }
 
 /** The program inputs that belong to donated arguments: their paths begin with the argument's position. */
-function donatedInputs(inputs: Partition, donate: readonly number[]): number[] {
-  return inputs.paths.flatMap((path, i) => (donate.includes(Number(path.split('.')[0])) ? [i] : []))
+function donatedInputs(paths: readonly string[], donate: readonly number[]): number[] {
+  return paths.flatMap((path, i) => (donate.includes(Number(path.split('.')[0])) ? [i] : []))
 }
 
-function donatedTensors(donate: readonly number[], args: readonly unknown[]): Tensor[] {
-  return donate.flatMap((position) => partition(args[position]).tensors)
-}
-
-function execute(label: string, { inputs }: Call, entry: Entry, donated: readonly Tensor[]): unknown {
-  const givers = [...inputs.tensors, ...entry.constants]
-  checkDonation(label, inputs, entry.constants, donated)
+function execute(label: string, tensors: readonly Tensor[], entry: Entry): unknown {
+  const givers = [...tensors, ...entry.constants]
+  checkDonation(label, tensors, entry)
   for (const constant of entry.constants) constant.live(`${label}, which closed over it`)
   const operands = givers.map((x) => materialize(x, label, entry.device))
-  const where = donated.length === 0 ? undefined : new Error('donated')
+  const where = entry.donated.length === 0 ? undefined : new Error('donated')
   const results = entry
     .compiled()
     .run(operands.map((x) => storageOf(x, label)))
     .map(wrapStorage)
-  const isDonated = new Set(donated)
+  if (where !== undefined)
+    for (const index of entry.donated) {
+      at(operands, index).retire('donated', where)
+      at(givers, index).retire('donated', where)
+    }
   givers.forEach((giver, i) => {
-    const operand = operands[i]
-    if (where !== undefined && isDonated.has(giver)) {
-      operand?.retire('donated', where)
-      giver.retire('donated', where)
-    } else if (operand !== giver) operand?.dispose() // a literal that got memory for this call
+    const operand = at(operands, i)
+    if (operand !== giver) operand.dispose() // a literal that got memory for this call
   })
-  const tensors = entry.places.flatMap((place) => {
-    const result = typeof place === 'number' ? results[place] : place
-    return result === undefined ? [] : [result]
-  })
-  return entry.result.rebuild(tensors)
+  return entry.result.rebuild(entry.places.map((place) => (typeof place === 'number' ? at(results, place) : place)))
 }
 
 /** A donated tensor's memory is overwritten, so nobody else may read it in the same call. */
-function checkDonation(
-  label: string,
-  inputs: Partition,
-  constants: readonly Tensor[],
-  donated: readonly Tensor[],
-): void {
-  for (const tensor of donated) {
-    if (tensor.live(label).kind !== 'stored') continue
-    const places = inputs.tensors.flatMap((x, i) => (x === tensor ? [`'${inputs.paths[i] ?? ''}'`] : []))
+function checkDonation(label: string, tensors: readonly Tensor[], { constants, paths, donated }: Entry): void {
+  if (donated.length === 0 || new Set([...tensors, ...constants]).size === tensors.length + constants.length) return
+  for (const index of donated) {
+    const tensor = at(tensors, index)
+    const times = [...tensors, ...constants].filter((x) => x === tensor).length
+    if (times === 1 || tensor.live(label).kind !== 'stored') continue
+    const places = tensors.flatMap((x, i) => (x === tensor ? [`'${paths[i] ?? ''}'`] : []))
     if (constants.includes(tensor)) places.push('a tensor the function closes over')
-    if (places.length > 1)
-      throw new ValueError(
-        `[${label}] expected each donated tensor once, got one ${showType(tensor)} as ${places.join(' and ')}. Copy it, or do not donate it.`,
-      )
+    throw new ValueError(
+      `[${label}] expected each donated tensor once, got one ${showType(tensor)} as ${places.join(' and ')}. Copy it, or do not donate it.`,
+    )
   }
 }
 

@@ -41,6 +41,7 @@ export {
   indexedExtents,
   poolExtents,
 } from './extents.ts'
+export { type ProfileFigures, describeStep, showProfile, workOf } from './profile.ts'
 export { showKernel, showPlan } from './show.ts'
 export { stepKey } from './step-key.ts'
 

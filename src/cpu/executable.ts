@@ -1,6 +1,6 @@
 // A program made ready for the CPU device: its plan, the native program, and what happens to storages when it runs.
 import type { Plan } from '../compile/index.ts'
-import { showPlan } from '../compile/index.ts'
+import { showPlan, showProfile } from '../compile/index.ts'
 import type { CompileOptions, Executable, Storage } from '../tensor/device.ts'
 import { InternalError } from '../tensor/errors.ts'
 import { type TensorType, sameType, showType } from '../tensor/program.ts'
@@ -9,7 +9,6 @@ import type { CpuDevice } from './device.ts'
 import type { Pointer } from './ffi/runtime.ts'
 import { lowerPlan } from './lower.ts'
 import type { Block } from './memory.ts'
-import { showProfile } from './profile.ts'
 import { type BoundLaunch, isSmall, makeProgram, sumBySteps } from './program.ts'
 import { CpuStorage, liveStorage } from './storage.ts'
 
@@ -71,12 +70,8 @@ export class CpuExecutable implements Executable {
   profile(): string {
     const nanoseconds = new Float64Array(this.#launches.length)
     const runs = this.device.engine.calls.profile(this.#program, nanoseconds)
-    return showProfile(
-      this.plan,
-      this.options.label,
-      sumBySteps(this.#launches, nanoseconds, this.plan.steps.length),
-      runs,
-    )
+    const bySteps = sumBySteps(this.#launches, nanoseconds, this.plan.steps.length)
+    return showProfile(this.plan, this.options.label, { nanoseconds: bySteps, runs })
   }
 
   /** The blocks of the outputs: taken over or fresh; all or none, should memory run out. */

@@ -24,6 +24,8 @@ export interface DeviceSettings {
   readonly tuner?: Pick<Tuner, 'chosen' | 'require'>
   /** More about the device by name, for a run's header. */
   readonly details?: () => Readonly<Record<string, string>>
+  /** Whether the works of each run are timed; runs are then launched one by one. */
+  readonly profile?: boolean
 }
 
 /** The device behind `cudaDevice`; shared with its executables, not public. */
@@ -32,6 +34,7 @@ export class CudaDevice implements Device {
   readonly description: string
   readonly #live = new Set<CudaStorage>()
   readonly #executables = new Set<CudaExecutable>()
+  readonly #report = (): void => this.#printProfiles()
   #arena: Block | undefined
   #listener: ((state: Preparation) => void) | undefined
   #open = true
@@ -43,6 +46,7 @@ export class CudaDevice implements Device {
   ) {
     this.name = `cuda:${runtime.session.gpu.ordinal}`
     this.description = runtime.session.description
+    if (settings.profile === true) process.once('exit', this.#report)
   }
 
   details(): Readonly<Record<string, string>> {
@@ -137,6 +141,8 @@ export class CudaDevice implements Device {
   }
 
   close(): Promise<void> {
+    this.#report()
+    process.removeListener('exit', this.#report)
     this.#open = false
     this.#ending ??= this.#end()
     return this.#ending
@@ -154,6 +160,11 @@ export class CudaDevice implements Device {
   /** @internal Tells whoever watches. */
   tell(state: Preparation): void {
     this.#listener?.(state)
+  }
+
+  /** @internal What was compiled and not released. */
+  get executables(): readonly CudaExecutable[] {
+    return [...this.#executables]
   }
 
   /** @internal Notes a storage as alive. */
@@ -216,6 +227,12 @@ export class CudaDevice implements Device {
     const largest = [...this.#live].sort((a, b) => b.block.bytes - a.block.bytes).slice(0, 3)
     const arena = this.#arena === undefined ? [] : [`arena (${this.#arena.bytes} bytes)`]
     return [...arena, ...largest.map(({ type, block }) => `${showType(type)} (${block.bytes} bytes)`)].join(', ')
+  }
+
+  /** What was measured of the programs; a device that has failed has nothing to tell. */
+  #printProfiles(): void {
+    if (this.#open && this.settings.profile === true)
+      for (const executable of this.#executables) attempt(() => process.stderr.write(executable.profile()))
   }
 
   /** Waits for what runs and frees everything. A driver that has failed refuses, which is no news. */

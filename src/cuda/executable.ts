@@ -12,10 +12,12 @@ import type { CudaDevice } from './device.ts'
 import type { Stream } from './ffi/driver-queues.ts'
 import type { DevicePointer } from './ffi/values.ts'
 import { Launches, WorkError } from './launches.ts'
-import { type LoweredPlan, lowerPlan } from './lower.ts'
+import { type LoweredPlan, type Way, lowerPlan } from './lower.ts'
+import { Profile, type StepTimes, showTimes } from './profile.ts'
 import { Replays } from './replays.ts'
 import { type Block, OutOfMemoryError } from './runtime/index.ts'
 import { CudaStorage, liveStorage } from './storage.ts'
+import { showTraffic, trafficOf } from './traffic.ts'
 
 /** Programs with fewer works are launched each time: recording them gains nothing. */
 const fewWorks = 8
@@ -25,9 +27,12 @@ export class CudaExecutable implements Executable {
   readonly #lowered: LoweredPlan
   readonly #launches: Launches
   readonly #replays: Replays
+  readonly #profile: Profile | undefined
   readonly #inputTypes: readonly TensorType[]
   /** For each output the input whose storage it takes over, or undefined. */
   readonly #takeovers: readonly (number | undefined)[]
+  /** For each input that is taken over the output that does it. */
+  readonly #outputOf: ReadonlyMap<number, number>
   /** Memory of our own where temporaries are separate allocations. */
   #separate: readonly Block[] = []
   #runs = 0
@@ -36,7 +41,7 @@ export class CudaExecutable implements Executable {
   /** All or nothing: where a part cannot be made, the others are given back. */
   constructor(
     private readonly device: CudaDevice,
-    private readonly plan: Plan,
+    readonly plan: Plan,
     private readonly types: readonly TensorType[],
     private readonly options: CompileOptions,
   ) {
@@ -46,6 +51,7 @@ export class CudaExecutable implements Executable {
       const { place } = at(plan.buffers, buffer)
       return place.kind === 'input' ? place.index : undefined
     })
+    this.#outputOf = new Map(this.#takeovers.flatMap((input, output) => (input === undefined ? [] : [[input, output]])))
     this.#lowered = lowerPlan(plan, settings.lowering, settings.separate)
     try {
       const progress = (done: number, total: number): void => device.tell({ phase: 'compiling', done, total })
@@ -54,6 +60,9 @@ export class CudaExecutable implements Executable {
       this.#lowered.release()
       throw error
     }
+    this.#profile = settings.profile
+      ? new Profile(runtime.session.driver, this.#lowered.works, plan.steps.length)
+      : undefined
     this.#replays = new Replays(
       runtime.session.driver,
       runtime.queue,
@@ -78,19 +87,44 @@ export class CudaExecutable implements Executable {
     const { device, options } = this
     return device.use(options.label, () => {
       if (this.#released) throw new InternalError(`${options.label} runs after its executable was released`)
-      const given = this.#check(inputs)
+      const run = (): readonly Storage[] => this.#run(inputs)
       try {
-        for (const index of options.donate) device.settleReads(at(given, index))
-        const memory = this.#memory()
-        this.#replays.note(given)
-        const graph = device.settings.graphs && this.#launches.count >= fewWorks && this.#runs > 0
-        const outputs = graph ? this.#replay(given, memory) : this.#launch(given, memory)
-        this.#runs += 1
-        return outputs
+        return this.#profile === undefined ? run() : this.#profile.around(run)
       } catch (error) {
         throw error instanceof OutOfMemoryError ? this.#advised(error) : error
       }
     })
+  }
+
+  /** How many launches a run takes, calls into libraries included. */
+  get launches(): number {
+    return this.#launches.count
+  }
+
+  /** What it is called. */
+  get label(): string {
+    return this.options.label
+  }
+
+  /** For each step of the plan how it is done. */
+  get ways(): readonly Way[] {
+    return this.#lowered.ways
+  }
+
+  /** The steps that are launched together with this one, as far as it is the first of them. */
+  joined(step: number): readonly number[] {
+    return this.#lowered.works.find((work) => work.step === step)?.joined ?? []
+  }
+
+  /** The times of its steps so far, where the device profiles; waits for the last run. */
+  times(): StepTimes | undefined {
+    return this.#profile === undefined ? undefined : this.device.use(this.label, () => this.#profile?.times())
+  }
+
+  /** The same as text; '' where nothing was measured. */
+  profile(): string {
+    const times = this.times()
+    return times === undefined ? '' : showTimes(this.plan, this.#lowered, this.label, times)
   }
 
   toString(): string {
@@ -99,7 +133,12 @@ export class CudaExecutable implements Executable {
       recordings === 0
         ? 'launched one by one'
         : `recorded ${recordings} times, ${copiedInputs} inputs copied into place (${copiedBytes} bytes)`
-    return `${showPlan(this.plan)}\ncuda: ${this.#launches.count} launches, ${this.#memoryBytes} bytes of temporaries; ${this.#runs} runs, ${how}`
+    return [
+      showPlan(this.plan),
+      ...this.ways.flatMap(({ id, scratchBytes }, step) => showWay(step, id, scratchBytes)),
+      `cuda: ${showTraffic(trafficOf(this.plan, this.ways))}`,
+      `cuda: ${this.#launches.count} launches, ${this.#memoryBytes} bytes of temporaries; ${this.#runs} runs, ${how}`,
+    ].join('\n')
   }
 
   release(): void {
@@ -108,12 +147,27 @@ export class CudaExecutable implements Executable {
     this.#replays.release()
     for (const block of this.#separate) block.release()
     this.device.runtime.queue.afterwards(() => this.#launches.release())
+    this.device.runtime.queue.afterwards(() => this.#profile?.release())
     this.device.runtime.queue.afterwards(() => this.#lowered.release())
     this.device.forget(this)
   }
 
   get #memoryBytes(): number {
     return this.#lowered.memory.reduce((sum, bytes) => sum + bytes, 0)
+  }
+
+  /** One run: launched work by work the first time, and wherever the works are timed. */
+  #run(inputs: readonly Storage[]): readonly Storage[] {
+    const { device, options } = this
+    const given = this.#check(inputs)
+    for (const index of options.donate) device.settleReads(at(given, index))
+    const memory = this.#memory()
+    this.#replays.note(given)
+    const few = this.#launches.count < fewWorks
+    const graph = device.settings.graphs && !few && this.#runs > 0 && this.#profile === undefined
+    const outputs = graph ? this.#replay(given, memory) : this.#launch(given, memory)
+    this.#runs += 1
+    return outputs
   }
 
   /** Launches the works with the addresses as they are. */
@@ -167,7 +221,9 @@ export class CudaExecutable implements Executable {
         if (bytes > 0) driver.fill8(at(memory, slot), 0xff, bytes, stream)
       })
     const outputs = this.#outputBlocks(fresh, (input) => at(inputs, input))
-    this.#launches.enqueue(stream, [...[...inputs, ...outputs].map(({ address }) => address), ...memory])
+    this.#profile?.start(stream)
+    const slots = [...[...inputs, ...outputs].map(({ address }) => address), ...memory]
+    this.#launches.enqueue(stream, slots, this.#profile?.between)
   }
 
   /** Submits; where that fails half-way, the donated storages are lost, and the fresh blocks go back. */
@@ -193,8 +249,11 @@ export class CudaExecutable implements Executable {
 
   #finish(given: readonly CudaStorage[], blocks: readonly Block[], ticket: number): readonly Storage[] {
     const { device, options, types } = this
-    for (const index of options.donate) device.donate(at(given, index), blocks.includes(at(given, index).block))
-    return zip(types, blocks).map(([type, block]) => device.hold(new CudaStorage(device, type, block, ticket)))
+    for (const index of options.donate) {
+      const output = this.#outputOf.get(index)
+      device.donate(at(given, index), output !== undefined && at(blocks, output) === at(given, index).block)
+    }
+    return types.map((type, index) => device.hold(new CudaStorage(device, type, at(blocks, index), ticket)))
   }
 
   /** All outputs' blocks: fresh ones in order, and those of the inputs that are taken over. */
@@ -242,12 +301,19 @@ export class CudaExecutable implements Executable {
     const { label } = this.options
     if (inputs.length !== this.#inputTypes.length)
       throw new InternalError(`${label} takes ${this.#inputTypes.length} inputs, got ${inputs.length}`)
-    return zip(this.#inputTypes, inputs).map(([type, storage], index) => {
+    return inputs.map((storage, index) => {
+      const type = at(this.#inputTypes, index)
       if (!sameType(type, storage.type))
         throw new InternalError(`${label} takes ${showType(type)} as input ${index}, got ${showType(storage.type)}`)
-      return liveStorage(this.device, storage, `input ${index} of ${label}`)
+      return liveStorage(this.device, storage, label)
     })
   }
+}
+
+/** The way of a step, where there was a choice or it needs scratch memory. */
+function showWay(step: number, id: string | undefined, scratchBytes: number): readonly string[] {
+  if (id === undefined && scratchBytes === 0) return []
+  return [`${String(step).padStart(4)}  ${id ?? 'own kernels'}, workspace ${scratchBytes} bytes`]
 }
 
 function bytesIn({ shape, dtype }: TensorType): number {

@@ -22,6 +22,8 @@ export interface CudaOptions {
   readonly precision?: ContractionOptions['precision']
   /** Whether the same input must give the same bits in each run; true by default. */
   readonly deterministic?: boolean
+  /** Whether the steps of programs are timed, and told on stderr at the end; PULLBACK_PROFILE=1 unless said otherwise. */
+  readonly profile?: boolean
   /** Loads the libraries; koffi by default. */
   readonly native?: Native
   /** Where to look for them; this machine by default. */
@@ -33,7 +35,8 @@ export interface CudaOptions {
  *
  * Environment: PULLBACK_CUDA_PATH (where the libraries are), PULLBACK_CACHE (compiled kernels and what was tuned),
  * PULLBACK_CACHE_LIMIT (how many bytes they may take), PULLBACK_GRAPHS=0 (launch each step by itself instead of replaying a
- * recorded graph), PULLBACK_TUNE=heuristics (take the libraries' first proposals instead of timing them),
+ * recorded graph), PULLBACK_PROFILE=1 (the time of each step on stderr at the end; nothing is recorded then, and each run
+ * waits for the one before), PULLBACK_TUNE=heuristics (take the libraries' first proposals instead of timing them),
  * PULLBACK_TUNE_SECONDS (how long timing may take), PULLBACK_VERIFY=1 (compare each chosen way with a plain one),
  * PULLBACK_CUDA_MEMORY=separate (each temporary its own allocation, filled with NaN before each run: for finding faults).
  *
@@ -57,6 +60,7 @@ export function cudaDevice(options: CudaOptions = {}): Device {
       separate,
       tuner: contractions.tuner,
       details: () => ({ ...libraryDetails(found), ...describeUse(runtime, contractions, asked) }),
+      profile: options.profile ?? environment['PULLBACK_PROFILE'] === '1',
     }
     made.device = new CudaDevice(runtime, settings)
     return made.device

@@ -80,16 +80,17 @@ export class Launches {
   }
 
   /**
-   * Puts all works on the stream; `slots` holds the address of each slot.
+   * Puts all works on the stream; `slots` holds the address of each slot, and `between` is called behind each work.
    *
    * @throws WorkError that names the first work that could not be enqueued.
    */
-  enqueue(stream: Stream, slots: readonly DevicePointer[]): void {
+  enqueue(stream: Stream, slots: readonly DevicePointer[], between?: (stream: Stream) => void): void {
     this.#bind(slots)
     let begun = false
     for (const work of this.#works) {
       try {
         work.enqueue(stream)
+        between?.(stream)
       } catch (error) {
         throw new WorkError(work.label, error, begun)
       }

@@ -18,6 +18,8 @@ interface Bound {
   /** The step it belongs to: its index in the plan and what it is called. */
   readonly step: number
   readonly label: string
+  /** More steps whose work it does too. */
+  readonly joined?: readonly number[]
 }
 
 /** A kernel whose pointers have their places. */
@@ -34,9 +36,18 @@ export interface BoundCall extends Bound, Pick<LibraryCall, 'kind' | 'enqueue'> 
 /** One thing a stream is given. */
 export type BoundWork = BoundKernel | BoundCall
 
+/** How a step is done. */
+export interface Way {
+  /** The candidate that was chosen, where there was a choice. */
+  readonly id: string | undefined
+  readonly scratchBytes: number
+}
+
 /** A plan in terms of the GPU. The slots are the inputs, the outputs, the executable's own memory, and the counters. */
 export interface LoweredPlan {
   readonly works: readonly BoundWork[]
+  /** For each step of the plan how it is done. */
+  readonly ways: readonly Way[]
   /** Bytes of each slot of the executable's own memory: one arena with the scratch behind it, or a slot for each buffer. */
   readonly memory: readonly number[]
   /** Bytes of counters; with 0 they have no slot. */
@@ -68,7 +79,8 @@ export function lowerPlan(plan: Plan, lowering: Lowering, separate = false): Low
   const works = order.flatMap((steps) =>
     launchTogether(steps.map((step) => bindWorks(plan, step, at(lowered, step), layout))),
   )
-  return { works, memory: layout.memory, counterBytes: layout.counterBytes, release }
+  const ways = lowered.map(({ id, scratchBytes }) => ({ id, scratchBytes }))
+  return { works, ways, memory: layout.memory, counterBytes: layout.counterBytes, release }
 }
 
 /** Where temporaries and scratch lie. */

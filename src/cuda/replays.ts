@@ -1,7 +1,7 @@
 // One recorded run and what it is bound to: which blocks the graph reads and writes, what must be copied into them before a
 // replay, and when it has to be recorded again. What a run means is the executable's part.
 import { InternalError } from '../tensor/errors.ts'
-import { at, range, zip } from '../tensor/shape.ts'
+import { at, range } from '../tensor/shape.ts'
 import type { Driver } from './ffi/driver.ts'
 import type { GraphExecutable, Stream } from './ffi/driver-queues.ts'
 import type { DevicePointer } from './ffi/values.ts'
@@ -45,7 +45,7 @@ export class Replays {
   #memory: readonly DevicePointer[] = []
   #graph: GraphExecutable | undefined
   /** For each input where it was in the last run, and how many runs in a row it has been elsewhere than before. */
-  #seen: readonly DevicePointer[] = []
+  #seen: readonly Block[] = []
   #moves: readonly number[] = []
   readonly #counts = { recordings: 0, copiedInputs: 0, copiedBytes: 0 }
 
@@ -83,9 +83,10 @@ export class Replays {
   note(given: readonly Pick<Given, 'block'>[]): void {
     this.#moves = given.map(({ block }, index) => {
       const before = this.#seen[index]
-      return before === undefined || before === block.address ? 0 : (this.#moves[index] ?? 0) + 1
+      const stays = before === undefined || before === block || before.address === block.address
+      return stays ? 0 : (this.#moves[index] ?? 0) + 1
     })
-    this.#seen = given.map(({ block }) => block.address)
+    this.#seen = given.map(({ block }) => block)
   }
 
   /**
@@ -96,7 +97,8 @@ export class Replays {
     const keeps = given.map(({ block }, index) => this.#keeps(block, this.#inputs[index]))
     const sameMemory = memory.every((address, index) => address === this.#memory[index])
     if (this.#graph === undefined || !sameMemory || keeps.includes(false)) this.#record(given, keeps, memory)
-    return zip(given, this.#inputs).map(([{ block }, bound]) => {
+    return given.map(({ block }, index) => {
+      const bound = at(this.#inputs, index)
       if (bound.block === block) return 'in place'
       return bound.own ? 'copied into our own' : 'copied'
     })

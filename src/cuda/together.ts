@@ -98,6 +98,7 @@ function asOne(kernels: readonly BoundKernel[]): BoundKernel {
     blocks,
     places: padded.flatMap((kernel) => kernel.places),
     numbers: [...padded.flatMap((kernel) => kernel.numbers), ...firstBlocks],
+    joined: kernels.slice(1).map(({ step }) => step),
     label: `${first.label} and ${kernels.length - 1} like it`,
   }
 }

@@ -37,6 +37,8 @@ export type Work = KernelLaunch | LibraryCall
 
 /** A lowered step, or one way to lower it among others. */
 export interface Lowered {
+  /** Which way was taken, where there was a choice. */
+  readonly id?: string
   readonly works: readonly Work[]
   /** Used while the step runs, free for the next one. */
   readonly scratchBytes: number

@@ -7,31 +7,25 @@ import { sizeOf } from './shape.ts'
 import type { Tensor } from './tensor.ts'
 import { type Tree, leavesOf } from './tree.ts'
 
-interface Entry {
-  readonly tensor: WeakRef<Tensor>
-  readonly storage: Storage
-  readonly made: Error | undefined
-}
-
-const entries = new Map<Storage, Entry>()
+/** The storages that tensors own, and where those were made, if that is noted. */
+const entries = new Map<Storage, Error | undefined>()
 const scopes = new AsyncLocalStorage<Set<Tensor>>()
 let recordOrigins = false
 
+/** Tensors are never taken off this list, which costs more than to hear of those whose storage is nobody's any more. */
 const collected = new FinalizationRegistry<Storage>((storage) => {
-  entries.delete(storage)
-  storage.device.release(storage)
+  if (entries.delete(storage)) storage.device.release(storage)
 })
 
 /** @internal Notes a tensor that owns storage. */
 export function register(tensor: Tensor, storage: Storage): void {
-  entries.set(storage, { tensor: new WeakRef(tensor), storage, made: recordOrigins ? new Error('made') : undefined })
-  collected.register(tensor, storage, tensor)
+  entries.set(storage, recordOrigins ? new Error('made') : undefined)
+  collected.register(tensor, storage)
   scopes.getStore()?.add(tensor)
 }
 
 /** @internal Forgets a tensor whose storage was given up. */
 export function unregister(tensor: Tensor, storage: Storage): void {
-  collected.unregister(tensor)
   entries.delete(storage)
   scopes.getStore()?.delete(tensor)
 }
@@ -73,8 +67,8 @@ export interface LiveTensor {
 export const memory = {
   /** The live tensors that own device memory, largest first. */
   report(): readonly LiveTensor[] {
-    return [...entries.values()]
-      .map(({ storage, made }) => ({
+    return [...entries]
+      .map(([storage, made]) => ({
         type: showType(storage.type),
         device: storage.device.name,
         bytes: sizeOf(storage.type.shape) * bytesOf(storage.type.dtype),

@@ -55,12 +55,55 @@ export function unflatten<L>(structure: Structure, leaves: readonly L[]): Tree<L
       case 'array':
         return shape.items.map(build)
       case 'object':
-        return Object.fromEntries(shape.entries.map(([key, child]) => [key, build(child)]))
+        return fromEntries(shape.entries, build)
       default:
         return shape satisfies never
     }
   }
   return build(structure.shape)
+}
+
+/** What Object.fromEntries makes, several times as fast: a training step builds thousands of entries anew. */
+function fromEntries<A, B>(entries: readonly (readonly [string, A])[], make: (value: A) => B): { [key: string]: B } {
+  const made: { [key: string]: B } = {}
+  for (const [key, value] of entries) {
+    if (key === '__proto__')
+      Object.defineProperty(made, key, { value: make(value), enumerable: true, writable: true, configurable: true })
+    else made[key] = make(value)
+  }
+  return made
+}
+
+/**
+ * The leaves of a tree that has this structure, in order; undefined for one that has another. Makes no texts, so that a
+ * large tree that is seen again and again is cheap.
+ */
+export function leavesAlong(structure: Structure, tree: unknown): readonly unknown[] | undefined {
+  const leaves: unknown[] = []
+  const follow = (shape: StructureShape, node: unknown): boolean => {
+    switch (shape.kind) {
+      case 'leaf':
+        leaves.push(node)
+        return node !== undefined && node !== null && !Array.isArray(node) && !isPlainObject(node)
+      case 'nothing':
+        return node === shape.value
+      case 'array':
+        return (
+          Array.isArray(node) &&
+          node.length === shape.items.length &&
+          shape.items.every((item, i) => follow(item, node[i]))
+        )
+      case 'object':
+        return (
+          isPlainObject(node) &&
+          Object.keys(node).length === shape.entries.length &&
+          shape.entries.every(([key, child]) => Object.hasOwn(node, key) && follow(child, node[key]))
+        )
+      default:
+        return shape satisfies never
+    }
+  }
+  return follow(structure.shape, tree) ? leaves : undefined
 }
 
 /** The leaves of a tree in order. */

@@ -1,7 +1,7 @@
 // Laws of trees: flattening loses nothing, the order of keys does not matter, and structures tell trees apart.
 import fc from 'fast-check'
 import { expect, expectTypeOf, test } from 'vitest'
-import { type Tree, flatten, leavesOf, mapTree, unflatten } from '../../src/tensor/tree.ts'
+import { type Tree, flatten, leavesAlong, leavesOf, mapTree, unflatten } from '../../src/tensor/tree.ts'
 
 class Leaf {
   constructor(readonly value: number) {}
@@ -28,6 +28,29 @@ function reversedKeys(node: Tree<Leaf>): Tree<Leaf> {
       .map(([name, child]) => [name, reversedKeys(child)]),
   )
 }
+
+test('the leaves along a structure are those of flatten, and only trees of that structure have them', () => {
+  fc.assert(
+    fc.property(tree, tree, (value, other) => {
+      const { leaves, structure } = flatten(value)
+      expect(leavesAlong(structure, reversedKeys(value))).toEqual(leaves)
+      const same = flatten(other).structure.key === structure.key
+      expect(leavesAlong(structure, other)).toEqual(same ? leavesOf(other) : undefined)
+    }),
+  )
+})
+
+test.each([
+  [{ a: 1 }, { a: 1, b: undefined }],
+  [[null], [undefined]],
+  [{ a: [1, 2] }, { a: [1] }],
+  [{ 0: 1 }, [1]],
+  [{ a: 1 }, { a: {} }],
+  [{ a: 1 }, { b: 1 }],
+])('%j and %j have no leaves along each other', (one, other) => {
+  const [first, second] = [one, other].map((value) => flatten<unknown>(value as Tree<unknown>).structure)
+  expect([first && leavesAlong(first, other), second && leavesAlong(second, one)]).toEqual([undefined, undefined])
+})
 
 test('unflatten is the inverse of flatten', () => {
   fc.assert(

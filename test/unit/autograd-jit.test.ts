@@ -4,7 +4,7 @@ import { autocast, grad, jit, verifyPrograms } from '../../src/autograd/index.ts
 import { scalar, setDefaultDevice } from '../../src/tensor/dispatch.ts'
 import * as ops from '../../src/tensor/ops/index.ts'
 import { referenceDevice } from '../../src/tensor/reference/device.ts'
-import type { Tensor } from '../../src/tensor/tensor.ts'
+import { type Tensor, storageOf } from '../../src/tensor/tensor.ts'
 
 const { add, mul, sum, tensor } = ops
 
@@ -205,4 +205,38 @@ test('under autocast a jitted function has its own program', () => {
   const f = jit((a: Tensor, b: Tensor) => ops.matmul(a, b))
   const x = ops.ones([2, 2])
   expect([f(x, x).dtype, autocast(f, { compute: 'bf16' })(x, x).dtype, f(x, x).dtype]).toEqual(['f32', 'bf16', 'f32'])
+})
+
+test('calls of several kinds in turn each run their own program, and none is traced twice', async () => {
+  let traces = 0
+  const f = jit((x: { v: Tensor; by?: number }, y: Tensor) => {
+    traces += 1
+    return add(mul(x.v, x.by ?? 1), y)
+  })
+  const [pair, triple] = [tensor([1, 2]), tensor([1, 2, 3])]
+  for (const _ of [1, 2]) {
+    expect(await numbers(f({ v: pair }, pair))).toEqual([2, 4])
+    expect(await numbers(f({ v: pair }, tensor([10, 20])))).toEqual([11, 22])
+    expect(await numbers(f({ v: pair, by: 3 }, pair))).toEqual([4, 8])
+    expect(await numbers(f({ v: pair, by: -0 }, pair))).toEqual([1, 2])
+    expect(await numbers(f({ v: pair, by: 0 }, pair))).toEqual([1, 2])
+    expect(await numbers(f({ v: triple, by: 0 }, triple))).toEqual([1, 2, 3])
+    expect(await numbers(f({ v: scalar(2), by: 0 }, pair))).toEqual([1, 2])
+  }
+  expect(traces).toBe(6) // twice the first kind
+  pair.dispose()
+  expect(failure(() => f({ v: scalar(2), by: 0 }, pair))).toMatch(/^disposed: .*was disposed/)
+})
+
+test('a call like the one before goes to the device that its tensors are on', async () => {
+  const f = jit((x: Tensor) => add(x, 1))
+  const here = tensor([1])
+  expect(await numbers(f(here))).toEqual([2])
+  const before = setDefaultDevice(referenceDevice())
+  const there = tensor([5])
+  const { device } = storageOf(f(there), 'test')
+  expect(device).toBe(storageOf(there, 'test').device)
+  expect(device).not.toBe(storageOf(f(here), 'test').device)
+  expect(await numbers(f(here))).toEqual([2])
+  if (before !== undefined) setDefaultDevice(before)
 })

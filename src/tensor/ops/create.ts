@@ -115,10 +115,9 @@ export function asTensor(op: string, value: Tensor | number, like?: Tensor): Ten
 /** @internal The storage of a tensor, made on `device` if it is a literal. */
 export function materialize(x: Tensor, use: string, device: Device = defaultDevice()): Tensor {
   const payload = x.live(use)
-  if (payload.kind !== 'literal') {
-    storageOf(x, `${use} of ${showType(x)}`)
-    return x
-  }
+  if (payload.kind === 'stored') return x
+  if (payload.kind === 'traced') storageOf(x, `${use} of ${showType(x)}`) // throws: it has none
+  if (payload.kind !== 'literal') return x
   return wrapStorage(device.upload(encode(x.dtype, [payload.value]), { shape: [], dtype: x.dtype }))
 }
 
