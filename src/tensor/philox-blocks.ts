@@ -102,7 +102,7 @@ function mix(half: number): number[] {
 function moduleBytes(): Uint8Array {
   const type = { i32: 0x7f, i64: 0x7e, function: 0x60 }
   const variables = [2, ...[5, type.i32], ...[2, type.i64]]
-  const name = (text: string): number[] => counted([...text].map((letter) => letter.charCodeAt(0)))
+  const name = (text: string): number[] => counted(range(text.length).map((i) => text.charCodeAt(i)))
   const kind = { function: 0, memory: 2 }
   const sections: readonly (readonly [id: number, content: number[]])[] = [
     [1, [1, type.function, ...counted(range(6).map(() => type.i32)), 0]],

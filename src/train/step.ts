@@ -123,8 +123,8 @@ export function inputsOf(
   const prepare = (x: Tensor): Tensor => normalize(x, normalization)
   const classes = model.describe(images.shape).outputShape.at(-1) ?? 0
   if (mixup === 0) return { images: prepare(images), targets: labels }
-  const probabilities = isFloat(labels.dtype) ? labels : oneHot(labels, classes)
-  return mixUp(foldIn(key, 0), images, probabilities, mixup, prepare)
+  const probabilities = (x: Tensor): Tensor => (isFloat(x.dtype) ? x : oneHot(x, classes))
+  return mixUp(foldIn(key, 0), images, labels, mixup, { images: prepare, targets: probabilities })
 }
 
 /** @internal The new state from the global batch's scaled gradients, or the old one with another loss scale. */

@@ -88,13 +88,13 @@ describe('the mixed-precision training plan of SE-ResNeXt101-32x4d', () => {
 })
 
 describe('the whole mixed-precision training step of SE-ResNeXt101-32x4d', () => {
-  it('needs at most 80 distinct C sources', async () => {
+  it.each([0, 0.2])('needs at most 80 distinct C sources, with MixUp of alpha %d', async (mixup) => {
     setDefaultDevice(referenceDevice()) // holds the weights; nothing of the step is run
     const small = 4 // images: sources depend on structure, not on extents
     const shape = [small, 224, 224, 3] as const
     const model = seResNeXt101_32x4d()
     const optimizer = sgd({ momentum: 0.875, weightDecay: 2 ** -14 })
-    const step = makeTrainStep(model, { optimizer, precision: 'f16', labelSmoothing: 0.1 })
+    const step = makeTrainStep(model, { optimizer, precision: 'f16', labelSmoothing: 0.1, mixup })
     const { params, state } = model.describe(shape)
     const blank = (described: Tree<{ readonly shape: Shape }>) => {
       const { leaves, structure } = flatten(described)
