@@ -1,5 +1,5 @@
 // First values: distributions, and bits that depend on seed and path alone.
-import { beforeAll, describe, expect, test } from 'vitest'
+import { beforeAll, describe, expect, test, vi } from 'vitest'
 import { jit } from '../../src/autograd/index.ts'
 import { conv2d, linear, serial } from '../../src/nn/index.ts'
 import { draw, seedKey } from '../../src/nn/init.ts'
@@ -79,6 +79,19 @@ describe('distributions', () => {
       return out[i] !== Math.fround(radius * (i % 2 === 0 ? Math.cos(angle) : Math.sin(angle)))
     })
     expect(wrong).toEqual([])
+  })
+
+  test('the bits are the same where there is no WebAssembly (node --jitless)', async () => {
+    const numbers = draw({ kind: 'normal', deviation: 3 }, [5, 6], 70_001)
+    vi.resetModules()
+    vi.stubGlobal('WebAssembly', undefined)
+    try {
+      const without = await import('../../src/nn/init.ts')
+      const plain = without.draw({ kind: 'normal', deviation: 3 }, [5, 6], 70_001)
+      expect(plain.findIndex((value, i) => value !== numbers[i])).toBe(-1)
+    } finally {
+      vi.unstubAllGlobals()
+    }
   })
 
   test('uniform: within its bound, flat', () => {
