@@ -94,13 +94,12 @@ class Grouping {
     if (!part) this.#touch(made, [sink.value, ...loads.map((load) => load.storage)])
   }
 
-  /** The kernels that touch a full-size value the sink reads, or one that was made with it, the latest first. */
+  /** The kernels that touch a value worth sharing with the sink, or one that was made with it, the latest first. */
   #candidates(sink: Sink, loads: readonly Load[]): readonly Group[] {
     const found = new Set<Group>()
-    for (const { storage } of loads)
-      if (isFullSize(storage, sink))
-        for (const value of [storage, ...this.#siblings(storage)])
-          for (const host of this.#touching.get(value) ?? []) found.add(host)
+    for (const { storage } of worthSharing(loads, sink))
+      for (const value of [storage, ...this.#siblings(storage)])
+        for (const host of this.#touching.get(value) ?? []) found.add(host)
     return [...found].sort((a, b) => b.position - a.position)
   }
 
@@ -122,8 +121,8 @@ class Grouping {
     const direct = loads.filter((load) => made.has(load.storage))
     if (direct.some((load) => !sameAccess(load, inLoop.get(load.storage)))) return false
     const outside = loads.filter((load) => !made.has(load.storage))
-    const shared = outside.filter(
-      (load) => isFullSize(load.storage, sink) && host.loads.some((other) => equalLoad(other, load)),
+    const shared = worthSharing(loads, sink).filter(
+      (load) => outside.includes(load) && host.loads.some((other) => equalLoad(other, load)),
     )
     if (direct.length === 0 && shared.length === 0 && !this.#readSiblings(host, sink, outside)) return false
     const fresh = outside.filter((load) => !host.loads.some((other) => equalLoad(other, load)))
@@ -203,6 +202,12 @@ export function loadsOf(sink: Sink, values: Values, inline: ReadonlySet<Var> = n
 /** A whole sink computes its own value instead of loading it. */
 export function ownValue(sink: Sink, inline: ReadonlySet<Var>): ReadonlySet<Var> {
   return sink.whole ? new Set([...inline, sink.value]) : inline
+}
+
+/** The full-size values a sink reads; if there is none, whatever it reads: then joining saves a launch and costs nothing. */
+function worthSharing(loads: readonly Load[], sink: Sink): readonly Load[] {
+  const full = loads.filter(({ storage }) => isFullSize(storage, sink))
+  return full.length > 0 ? full : loads
 }
 
 /** Whether a value has about as many elements as the sink's loops have points. */

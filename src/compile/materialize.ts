@@ -91,8 +91,8 @@ function storeUnreachable(inputs: readonly Atom[], equation: Equation, values: V
 }
 
 interface Closure {
-  /** Values in memory that computing this one reads. */
-  readonly roots: ReadonlySet<Var>
+  /** Values in memory that computing this one reads, and on how many ways. */
+  readonly roots: ReadonlyMap<Var, number>
   readonly nodes: number
   /** Whether it draws random bits. */
   readonly draws: boolean
@@ -110,7 +110,8 @@ function chooseByBytes(program: Program, values: Values): void {
 }
 
 function closureOf(equation: Equation, values: Values, closures: ReadonlyMap<Var, Closure>): Closure {
-  const roots = new Set<Var>()
+  const roots = new Map<Var, number>()
+  const reach = (root: Var, ways: number): void => void roots.set(root, (roots.get(root) ?? 0) + ways)
   let nodes = 1
   let draws = equation.primitive === 'randomBits'
   for (const input of new Set(equation.inputs)) {
@@ -118,10 +119,10 @@ function closureOf(equation: Equation, values: Values, closures: ReadonlyMap<Var
     const storage = values.storageOf(input)
     const below = closures.get(input)
     if (storage !== undefined || below === undefined) {
-      roots.add(storage ?? input)
+      reach(storage ?? input, 1)
       continue
     }
-    for (const root of below.roots) roots.add(root)
+    for (const [root, ways] of below.roots) reach(root, ways)
     nodes += below.nodes
     draws ||= below.draws
   }
@@ -136,7 +137,7 @@ function isWorthStoring(
   closures: ReadonlyMap<Var, Closure>,
 ): boolean {
   const consumers = values.consumers.get(v) ?? []
-  const roots = fullSize(closure.roots, v)
+  const roots = fullSize(closure.roots.keys(), v)
   if (
     isPointwise(equation.primitive) &&
     equation.primitive !== 'cast' &&
@@ -146,7 +147,7 @@ function isWorthStoring(
     return true
   if (closure.nodes > maxNodes || roots.length > maxRoots + 2) return true
   if (consumers.length < 2) return false
-  const read = roots.reduce((sum, root) => sum + bytes(root), 0)
+  const read = roots.reduce((sum, root) => sum + Math.min(bytes(root), bytesRead(root, v, closure)), 0)
   if (!closure.draws && read <= bytes(v)) return false
   const uses = countUses(v, closure, values, closures)
   if (uses < 2) return false
@@ -182,7 +183,7 @@ function countUses(v: Var, closure: Closure, values: Values, closures: ReadonlyM
       }
     }
   }
-  visit(v, closure.roots)
+  visit(v, new Set(closure.roots.keys()))
   return uses.size
 }
 
@@ -190,11 +191,16 @@ function rootsOf(input: Atom, values: Values, closures: ReadonlyMap<Var, Closure
   if (input.kind === 'literal') return []
   const storage = values.storageOf(input)
   if (storage !== undefined) return [storage]
-  return closures.get(input)?.roots ?? []
+  return closures.get(input)?.roots.keys() ?? []
 }
 
 function fullSize(roots: Iterable<Var>, like: Var): Var[] {
   return [...roots].filter((root) => 2 * sizeOf(root.type.shape) >= sizeOf(like.type.shape))
+}
+
+/** What v can read of a root at most: an element for each of its own, on each way. A slice reads no more than it has. */
+function bytesRead(root: Var, v: Var, { roots }: Closure): number {
+  return (roots.get(root) ?? 1) * sizeOf(v.type.shape) * bytesOf(root.type.dtype)
 }
 
 function bytes(v: Var): number {

@@ -3,8 +3,9 @@
 import { storageOf, type Tensor } from '../tensor/tensor.ts'
 import { TraceError, ValueError } from '../tensor/errors.ts'
 import { tensor } from '../tensor/ops/create.ts'
-import { randomBits, seedWords } from '../tensor/philox.ts'
+import { fillWords, randomBits, seedWords } from '../tensor/philox.ts'
 import { at, type Shape, sizeOf } from '../tensor/shape.ts'
+import { fillNormal, unit } from './normal.ts'
 
 /** A distribution of first values. */
 export type Initializer =
@@ -56,56 +57,59 @@ export function seedKey(seed: Seed): KeyWords {
   return [first, second]
 }
 
-/** @internal The first value of the parameter at `path`, on the default device: f32. */
-export function drawParameter(key: KeyWords, path: string, parameter: { shape: Shape; initial: Initializer }): Tensor {
-  const values = draw(parameter.initial, foldPath(key, path), sizeOf(parameter.shape))
-  return tensor(values, { shape: parameter.shape })
+/**
+ * @internal First values by path, f32, on the default device: the same seed and path give the same bits. They are drawn
+ * into memory that is taken once for all parameters of a model.
+ */
+export function parameterDraws(
+  seed: Seed,
+): (path: string, parameter: { readonly shape: Shape; readonly initial: Initializer }) => Tensor {
+  const key = seedKey(seed)
+  let drawn = new Float32Array(0)
+  return (path, { shape, initial }) => {
+    const count = sizeOf(shape)
+    if (drawn.length < count) drawn = new Float32Array(count)
+    const values = drawn.subarray(0, count)
+    fill(values, initial, foldPath(key, path))
+    return tensor(values, { shape })
+  }
 }
 
 /** `count` numbers from a distribution; the same key gives the same numbers. */
 export function draw(initial: Initializer, key: KeyWords, count: number): Float32Array {
   const out = new Float32Array(count)
+  fill(out, initial, key)
+  return out
+}
+
+function fill(out: Float32Array, initial: Initializer, key: KeyWords): void {
   switch (initial.kind) {
     case 'constant':
-      return out.fill(initial.value)
+      out.fill(initial.value)
+      return
     case 'uniform':
-      forEachChunk(key, count, (words, start, length) => {
-        for (let i = 0; i < length; i++) out[start + i] = initial.bound * (2 * unit(words, i) - 1)
+      forEachChunk(key, out, (words, part) => {
+        for (let i = 0; i < part.length; i++) part[i] = initial.bound * (2 * unit(words[i] ?? 0) - 1)
       })
-      return out
+      return
     case 'normal':
-      forEachChunk(key, count, (words, start, length) => fillNormal(out, words, start, length, initial.deviation))
-      return out
+      forEachChunk(key, out, (words, part) => fillNormal(part, words, initial.deviation))
+      return
     default:
-      return initial satisfies never
+      initial satisfies never
   }
-}
-
-/** Box and Muller's transform: each pair of words gives two independent normal numbers. */
-function fillNormal(out: Float32Array, words: Int32Array, start: number, length: number, deviation: number): void {
-  for (let i = 0; i < length; i += 2) {
-    const radius = deviation * Math.sqrt(-2 * Math.log(unit(words, i)))
-    const angle = 2 * Math.PI * unit(words, i + 1)
-    out[start + i] = radius * Math.cos(angle)
-    if (i + 1 < length) out[start + i + 1] = radius * Math.sin(angle)
-  }
-}
-
-/** A word as a number strictly between 0 and 1. */
-function unit(words: Int32Array, index: number): number {
-  return (((words[index] ?? 0) >>> 0) + 0.5) * 2 ** -32
 }
 
 const chunk = 1 << 16 // keeps the words in the cache
 
-function forEachChunk(
-  key: KeyWords,
-  count: number,
-  body: (words: Int32Array, start: number, length: number) => void,
-): void {
-  for (let start = 0, index = 0; start < count; start += chunk, index++) {
-    const length = Math.min(chunk, count - start)
-    body(randomBits(key, index, streams.values, 32, length + (length & 1)), start, length)
+/** Calls `body` with each part of `out` and as many words; chunk number `index` has the offset `index`. */
+function forEachChunk(key: KeyWords, out: Float32Array, body: (words: Int32Array, part: Float32Array) => void): void {
+  const words = new Int32Array(Math.min(chunk, out.length + (out.length & 1)))
+  for (let start = 0, index = 0; start < out.length; start += chunk, index++) {
+    const part = out.subarray(start, start + chunk)
+    const drawn = words.subarray(0, part.length + (part.length & 1))
+    fillWords(drawn, key, index, streams.values)
+    body(drawn, part)
   }
 }
 

@@ -3,7 +3,7 @@
 import { type Shape, zip } from '../tensor/shape.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import { type Tree, flatten, unflatten } from '../tensor/tree.ts'
-import { type Initializer, type Seed, drawParameter, seedKey } from './init.ts'
+import { type Initializer, type Seed, parameterDraws } from './init.ts'
 
 /** Tensors in nested plain objects and arrays: parameters, or the state of a layer. */
 export type TensorTree = Tree<Tensor>
@@ -72,10 +72,7 @@ export function layer<P extends TensorTree, S extends TensorTree>(
 ): Layer<P, S> {
   return {
     ...definition,
-    init(seed, inputShape) {
-      const key = seedKey(seed)
-      return variables(definition, inputShape, (path, parameter) => drawParameter(key, path, parameter))
-    },
+    init: (seed, inputShape) => variables(definition, inputShape, parameterDraws(seed)),
   }
 }
 

@@ -30,8 +30,8 @@ export interface BatchNormOptions {
  * statistics are (1 - momentum) old + momentum batch, with the unbiased variance, as in PyTorch.
  *
  * Devices take the variance from the sums of x and x^2 in one read, in f32, clamped at 0. Where a channel's mean is r
- * deviations away from zero its relative error is at most about 32 (1 + r^2) 2^-24: 2e-6 at r = 0, 2e-3 at r = 30; beyond
- * r = 700 no digit is left, and epsilon alone bounds the scale. After a convolution r is a few at most.
+ * deviations away from zero its relative error is at most about 16 (1 + r^2) 2^-24: 1e-6 at r = 0, 9e-4 at r = 30; beyond
+ * r = 1000 no digit is left, and epsilon alone bounds the scale. After a convolution r is a few at most.
  *
  * @throws ValueError in training with one value per channel, whose variance is nothing to divide by.
  */

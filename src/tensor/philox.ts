@@ -1,6 +1,7 @@
 // Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011) on the host: the definition every
-// device's randomBits must agree with, bit for bit.
+// device's randomBits must agree with, bit for bit. Many blocks at once are made by philox-blocks.ts.
 import { ValueError } from './errors.ts'
+import { mostBlocks, philoxBlocks } from './philox-blocks.ts'
 
 const multiplier0 = 0xd2511f53 | 0
 const multiplier1 = 0xcd9e8d57 | 0
@@ -28,16 +29,42 @@ export function randomBits(
   bits: number,
   count: number,
 ): Int32Array {
-  const words = new Int32Array(Math.ceil(count / 4) * 4)
-  const [key0, key1] = key
-  for (let block = 0; block * 4 < count; block++) writeBlock(block | 0, offset, stream, 0, key0, key1, words, block * 4)
-  const used = words.subarray(0, count)
-  if (bits === 32) return used
+  const words = new Int32Array(count)
+  fillWords(words, key, offset, stream)
+  if (bits === 32) return words
   const mask = 2 ** bits - 1
-  return used.map((word) => word & mask)
+  return words.map((word) => word & mask)
 }
 
-/** The rounds, on plain numbers: initial weights take millions of blocks. */
+const fewest = 256 // blocks that are worth a call of the other engine
+
+/** @internal Fills `words` with the elements 0, 1, ... of randomBits, 32 bits each. */
+export function fillWords(words: Int32Array, key: readonly [number, number], offset: number, stream: number): void {
+  const blocks = Math.ceil(words.length / 4)
+  for (let first = 0; first < blocks; first += mostBlocks) {
+    const end = Math.min(blocks, first + mostBlocks)
+    const drawn =
+      (end - first < fewest ? undefined : philoxBlocks(first, end, offset, stream, key)) ??
+      plainBlocks(first, end, offset, stream, key)
+    words.set(end * 4 > words.length ? drawn.subarray(0, words.length - first * 4) : drawn, first * 4)
+  }
+}
+
+/** @internal What {@link philoxBlocks} gives, by the definition. */
+export function plainBlocks(
+  first: number,
+  end: number,
+  offset: number,
+  stream: number,
+  [key0, key1]: readonly [number, number],
+): Int32Array {
+  const words = new Int32Array((end - first) * 4)
+  for (let block = first; block < end; block++)
+    writeBlock(block | 0, offset, stream, 0, key0, key1, words, (block - first) * 4)
+  return words
+}
+
+/** The rounds, on plain numbers. */
 function writeBlock(
   counter0: number,
   counter1: number,

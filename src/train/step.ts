@@ -5,7 +5,7 @@ import { isFloat } from '../tensor/dtype.ts'
 import { ValueError } from '../tensor/errors.ts'
 import { ones } from '../tensor/ops/create.ts'
 import { oneHot } from '../tensor/ops/indexing.ts'
-import { add, cast, logicalAnd, sub } from '../tensor/ops/pointwise.ts'
+import { add, cast, sub } from '../tensor/ops/pointwise.ts'
 import { argMax, mean } from '../tensor/ops/reduce.ts'
 import { foldIn } from '../tensor/random.ts'
 import type { Tensor } from '../tensor/tensor.ts'
@@ -123,8 +123,8 @@ export function inputsOf(
   const prepare = (x: Tensor): Tensor => normalize(x, normalization)
   const classes = model.describe(images.shape).outputShape.at(-1) ?? 0
   if (mixup === 0) return { images: prepare(images), targets: labels }
-  const probabilities = isFloat(labels.dtype) ? labels : oneHot(labels, classes)
-  return mixUp(foldIn(key, 0), images, probabilities, mixup, prepare)
+  const probabilities = (x: Tensor): Tensor => (isFloat(x.dtype) ? x : oneHot(x, classes))
+  return mixUp(foldIn(key, 0), images, labels, mixup, { images: prepare, targets: probabilities })
 }
 
 /** @internal The new state from the global batch's scaled gradients, or the old one with another loss scale. */
@@ -135,7 +135,7 @@ export function applyGradients<P extends TensorTree, S extends TensorTree>(
   learningRate: Tensor,
 ): [TrainState<P, S>, TrainMetrics] {
   const { gradients, state, metrics } = globalPass(pass)
-  const finite = logicalAnd(allFinite(gradients), logicalAnd(allFinite(state), allFinite(metrics.loss)))
+  const finite = allFinite([gradients, state, metrics.loss])
   const [params, next] = optimizer.update(old.params, unscale(old.lossScale, gradients), old.optimizer, learningRate)
   const average = old.ema === undefined ? undefined : updateAverage(old.ema, { params, state }, old.step, emaDecay)
   const applied = cast(finite, 'i32')

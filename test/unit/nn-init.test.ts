@@ -1,10 +1,12 @@
 // First values: distributions, and bits that depend on seed and path alone.
-import { beforeAll, describe, expect, test } from 'vitest'
+import { beforeAll, describe, expect, test, vi } from 'vitest'
 import { jit } from '../../src/autograd/index.ts'
 import { conv2d, linear, serial } from '../../src/nn/index.ts'
 import { draw, seedKey } from '../../src/nn/init.ts'
+import { fillNormal, unit } from '../../src/nn/normal.ts'
 import { setDefaultDevice } from '../../src/tensor/dispatch.ts'
 import { tensor } from '../../src/tensor/ops/index.ts'
+import { randomBits } from '../../src/tensor/philox.ts'
 import { key } from '../../src/tensor/random.ts'
 import { referenceDevice } from '../../src/tensor/reference/device.ts'
 import type { Tensor } from '../../src/tensor/tensor.ts'
@@ -20,6 +22,8 @@ const moments = (values: ArrayLike<number>) => {
   return { mean, deviation: Math.sqrt(central(2)), kurtosis: central(4) / central(2) ** 2 }
 }
 
+const density = (x: number): number => Math.exp(-0.5 * x * x) / Math.sqrt(2 * Math.PI)
+
 describe('distributions', () => {
   const count = 200_000
   // Four standard errors of each estimate from `count` draws.
@@ -30,6 +34,64 @@ describe('distributions', () => {
     expect(Math.abs(mean)).toBeLessThan(2 * error)
     expect(Math.abs(deviation / 2 - 1)).toBeLessThan(error * Math.SQRT1_2)
     expect(Math.abs(kurtosis - 3)).toBeLessThan(error * Math.sqrt(24))
+  })
+
+  test('normal: the distribution itself, by Kolmogorov and Smirnov', () => {
+    const draws = draw({ kind: 'normal', deviation: 1 }, [7, -9], 1_000_000).sort()
+    // The normal distribution below each draw, from one to the next by the midpoint rule: the steps are tiny.
+    let [apart, below, last] = [0, 0, -8]
+    draws.forEach((value, i) => {
+      const steps = i === 0 ? 10_000 : 1
+      for (let step = 0; step < steps; step++)
+        below += density(last + ((value - last) * (step + 0.5)) / steps) * ((value - last) / steps)
+      last = value
+      apart = Math.max(apart, Math.abs(below - i / draws.length), Math.abs(below - (i + 1) / draws.length))
+    })
+    expect(below).toBeCloseTo(1, 5)
+    expect(apart * Math.sqrt(draws.length)).toBeLessThan(1.63) // one key in a hundred is further off; this one is fixed
+    expect(Math.max(-(draws[0] ?? 0), draws.at(-1) ?? 0)).toBeGreaterThan(4.2) // the tails are there
+  })
+
+  test('normal: the bits are those of the formula in float64, for words near the ends and for many others', () => {
+    const random = randomBits([3, -4], 5, 6, 32, 400_000)
+    const ends = Int32Array.from([
+      0,
+      1,
+      2,
+      3,
+      1023,
+      1024,
+      1025,
+      -1,
+      -2,
+      -3,
+      2 ** 31 - 1,
+      -(2 ** 31),
+      2 ** 30,
+      -(2 ** 30),
+    ])
+    const words = Int32Array.from([...[...ends].flatMap((a) => [...ends].flatMap((b) => [a, b])), ...random])
+    const out = new Float32Array(words.length - 1) // an odd number: the last pair's second is not wanted
+    fillNormal(out, words, 0.05)
+    const wrong = [...out.keys()].filter((i) => {
+      const radius = 0.05 * Math.sqrt(-2 * Math.log(unit(words[i - (i % 2)]!)))
+      const angle = 2 * Math.PI * unit(words[i - (i % 2) + 1]!)
+      return out[i] !== Math.fround(radius * (i % 2 === 0 ? Math.cos(angle) : Math.sin(angle)))
+    })
+    expect(wrong).toEqual([])
+  })
+
+  test('the bits are the same where there is no WebAssembly (node --jitless)', async () => {
+    const numbers = draw({ kind: 'normal', deviation: 3 }, [5, 6], 70_001)
+    vi.resetModules()
+    vi.stubGlobal('WebAssembly', undefined)
+    try {
+      const without = await import('../../src/nn/init.ts')
+      const plain = without.draw({ kind: 'normal', deviation: 3 }, [5, 6], 70_001)
+      expect(plain.findIndex((value, i) => value !== numbers[i])).toBe(-1)
+    } finally {
+      vi.unstubAllGlobals()
+    }
   })
 
   test('uniform: within its bound, flat', () => {

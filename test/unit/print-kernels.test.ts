@@ -48,6 +48,7 @@ describe('large kernels', () => {
     ['one column block', 1000, 24],
     ['several column blocks with a tail', 300, 1050],
     ['many rows of few columns', 40000, 3],
+    ['as many parts as there may be', 4096, 512],
     ['one column', 70000, 1],
   ])('sums over rows: %s', (_name, rows, columns) => {
     const kernel = reduceKernel([rows, columns], ['reduce', 'map'], [columns, 1], [0, 1])

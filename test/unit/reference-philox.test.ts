@@ -1,6 +1,7 @@
 // Random bits: Philox4x32-10 against the known answers of Random123 (kat_vectors), and how a tensor is filled from it.
 import { expect, test } from 'vitest'
-import { philox, randomBits } from '../../src/tensor/philox.ts'
+import { mostBlocks, philoxBlocks } from '../../src/tensor/philox-blocks.ts'
+import { philox, plainBlocks, randomBits } from '../../src/tensor/philox.ts'
 import { elements, value, vector } from './reference-run.ts'
 
 type Words = [number, number, number, number]
@@ -40,4 +41,25 @@ test('key, offset and stream each change the bits', () => {
     randomBits(key, offset, stream, 32, 4).join()
   const drawn = [draw([0, 0], 0, 0), draw([1, 0], 0, 0), draw([0, 1], 0, 0), draw([0, 0], 1, 0), draw([0, 0], 0, 1)]
   expect(new Set(drawn).size).toBe(5)
+})
+
+test('many blocks at once are the same blocks', () => {
+  for (const [first, end] of [
+    [0, 1000],
+    [2 ** 31 - 3, 2 ** 31 + 3],
+    [0, mostBlocks],
+  ] as const) {
+    const key = [-5, 0x299f31d0] as const
+    const words = philoxBlocks(first, end, -7, 0x696e6974, key)
+    const plain = plainBlocks(first, end, -7, 0x696e6974, key)
+    expect(words?.length).toBe((end - first) * 4)
+    expect(plain.findIndex((word, i) => word !== words?.[i])).toBe(-1)
+  }
+})
+
+test.each([1, 1023, 1025, mostBlocks * 4 - 1, mostBlocks * 4 + 1])('%i elements are the first of more', (count) => {
+  const more = randomBits([1, 2], 3, 4, 32, mostBlocks * 4 + 4000)
+  const drawn = randomBits([1, 2], 3, 4, 32, count)
+  expect(drawn.length).toBe(count)
+  expect(drawn.findIndex((word, i) => word !== more[i])).toBe(-1)
 })

@@ -39,7 +39,7 @@ async function signatureOf(step: number, accumulate: number, index: number): Pro
   const { images, batchSize } = next.value
   const raw = tensor(images, { shape: [batchSize, size, size, 3] })
   const targets = tensor(new Float32Array(batchSize * classes), { shape: [batchSize, classes] })
-  const mixed = mixUp(foldIn(key, 0), raw, targets, mixup, (x) => normalize(x))
+  const mixed = mixUp(foldIn(key, 0), raw, targets, mixup, { images: (x) => normalize(x) })
   return signature(mixed.images, foldIn(key, 1)).item()
 }
 

@@ -34,14 +34,14 @@ export const cDialect: Dialect<PlainPointer> = {
   registers: registerTypes,
   joinsRows: true,
   printsEpilogues: false,
-  print: printKernelInC,
+  print: (kernel, nest) => printKernelInC(kernel, nest),
 }
 
 const opNames = { sum: 'add', max: 'max', min: 'min' } as const
 
-function printKernelInC(kernel: Kernel, nest: Nest): PrintedKernel<PlainPointer> {
+function printKernelInC(kernel: Kernel, nest: Nest, mostSplits?: number): PrintedKernel<PlainPointer> {
   const levels = levelsOf(kernel, nest)
-  const cut = partition(nest, levels.buffered.size > 0)
+  const cut = partition(nest, levels.buffered.size > 0, mostSplits)
   const partials = cut.splits > 1 ? layPartials(kernel, nest, cut.splits) : undefined
   const numbers = new Numbers()
   const lines = new Lines()
@@ -76,7 +76,7 @@ function printKernelInC(kernel: Kernel, nest: Nest): PrintedKernel<PlainPointer>
 /** The launch that reduces the partial results of all splits, itself a kernel: the splits are its reduced axis. */
 function combine(kernel: Kernel, nest: Nest, splits: number, partials: Partials): PrintedLaunch<PlainPointer> {
   const sums = combining(kernel, nest, splits, partials)
-  const { launches } = printKernelInC(sums, arrange(sums, true))
+  const { launches } = printKernelInC(sums, arrange(sums, true), 1)
   const [launch] = launches
   if (launch === undefined || launches.length > 1) throw new RangeError('internal: partial results of partial results')
   return rebind(launch, kernel, partials)

@@ -10,8 +10,11 @@ const mostParts = 64
 export const cachedColumns = 512
 /** Columns of a tile whose rows lie together in memory: so many cache lines are read again for each row. */
 const transposedColumns = 16
-/** Rows summed in one go before their sum is added to the total: keeps f32 sums accurate. */
-const blockRows = 128
+/**
+ * Rows summed in one go before their sum is added to the total: keeps f32 sums accurate. A sum of n terms of one sign
+ * drifts by about sqrt(n) / 4 roundings; blocks of half as many rows gain little more and take longer.
+ */
+const blockRows = 32
 /** Columns summed in one go where lanes lie along a reduced axis. */
 const blockColumns = 4096
 
@@ -32,8 +35,8 @@ export interface Partition {
   readonly parts: number
 }
 
-/** The partition of a nest; `cached` says whether columns have buffers or accumulators. */
-export function partition(nest: Nest, cached: boolean): Partition {
+/** The partition of a nest, whose sums `most` parts share at most; `cached`: whether columns have buffers or accumulators. */
+export function partition(nest: Nest, cached: boolean, most: number = mostParts): Partition {
   const outer = sizeOf(nest.map)
   if (nest.form === 'pointwise') {
     const columnChunk = even(nest.column, cached ? cachedColumns : transposes(nest) ? transposedColumns : partElements)
@@ -53,7 +56,7 @@ export function partition(nest: Nest, cached: boolean): Partition {
     1,
     Math.min(mostParts, Math.floor((outer * sizeOf(nest.reduce) * nest.row * nest.column) / partElements)),
   )
-  const unitsPerSplit = Math.ceil(units / Math.max(1, Math.min(units, Math.ceil(wanted / groups))))
+  const unitsPerSplit = Math.ceil(units / Math.max(1, Math.min(units, most, Math.ceil(wanted / groups))))
   const groupsPerPart = Math.max(1, Math.floor(groups / wanted))
   return finish({ rowChunk, columnChunk, rowChunks, columnChunks, groups, groupsPerPart, units, unitsPerSplit })
 }

@@ -4,7 +4,7 @@ import { PullbackError } from '../../tensor/errors.ts'
 import { tensor } from '../../tensor/ops/create.ts'
 import { type Shape, sameShape, showShape } from '../../tensor/shape.ts'
 import { type Tree, flatten } from '../../tensor/tree.ts'
-import { drawParameter, seedKey } from '../../nn/init.ts'
+import { parameterDraws } from '../../nn/init.ts'
 import { type Layer, type Parameter, type TensorTree, type Variables, variables } from '../../nn/layer.ts'
 import { isRunEntry } from '../checkpoint.ts'
 import {
@@ -92,10 +92,10 @@ export function pretrainedVariables<P extends TensorTree, S extends TensorTree>(
       'file',
       `[weights] expected weights of this model in ${from.path}, got none of its ${wanted.size} names. Is --arch right?`,
     )
-  const key = seedKey(seed)
+  const draw = parameterDraws(seed)
   const values = variables<P, S>(model, inputShape, (path, parameter) => {
     const weight = from.weights.get(path)
-    return weight === undefined ? drawParameter(key, path, parameter) : tensor(weight.data, { shape: parameter.shape })
+    return weight === undefined ? draw(path, parameter) : tensor(weight.data, { shape: parameter.shape })
   })
   return { variables: values, report: { missing, unexpected } }
 }
