@@ -96,7 +96,12 @@ function convTask({ runtime: { session } }: CudaDevice, equation: ConvEquation, 
   }
 }
 
-function productTask({ runtime }: CudaDevice, [m, n, k, turned]: (typeof products)[number], dtype: DType, precision: Precision) {
+function productTask(
+  { runtime }: CudaDevice,
+  [m, n, k, turned]: (typeof products)[number],
+  dtype: DType,
+  precision: Precision,
+) {
   const [left, right] = [turned.startsWith('T') ? [1, k, m] : [1, m, k], turned.endsWith('T') ? [1, n, k] : [1, k, n]]
   const contract = [[turned.startsWith('T') ? 1 : 2], [turned.endsWith('T') ? 2 : 1]] as const
   const inputs = [left, right].map((shape) => variable({ dtype, shape }))

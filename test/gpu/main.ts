@@ -71,7 +71,10 @@ async function child(name: PartName, options: Options): Promise<number> {
   const orphaned = (): never => process.exit(1)
   process.once('disconnect', orphaned)
   try {
-    await parts[name].run(gpuOf(options), messenger((message) => process.send?.(message)))
+    await parts[name].run(
+      gpuOf(options),
+      messenger((message) => process.send?.(message)),
+    )
   } finally {
     process.off('disconnect', orphaned) // nothing else keeps the process alive once all messages are sent
   }
@@ -123,6 +126,8 @@ try {
   process.exitCode = await main()
 } catch (error) {
   const known = error instanceof UsageError
-  process.stderr.write(`gpu:check: ${known ? `${error.message}. Try --help.` : error instanceof Error ? error.stack : String(error)}\n`)
+  process.stderr.write(
+    `gpu:check: ${known ? `${error.message}. Try --help.` : error instanceof Error ? error.stack : String(error)}\n`,
+  )
   process.exitCode = known ? 2 : 1
 }

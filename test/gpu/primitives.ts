@@ -13,7 +13,7 @@ import { type Case, lawList } from '../support/primitive-cases.ts'
 import { retyped } from '../support/retyped.ts'
 import { type Precision, contracts, roundingBounds } from '../support/rounding-bounds.ts'
 import { compareCandidates } from './candidates.ts'
-import { type Given, runJoined } from './joined.ts'
+import { type Given, runJoined } from '../support/joined.ts'
 import { type Gpu, type Part, type Tell, attempt, sized, withDevice } from './part.ts'
 
 interface Mode {
@@ -65,7 +65,13 @@ interface Worst {
 }
 
 /** Adds a program's results: shares of the bounds, or 1 for each element that differs where none may. */
-function judge(worst: Worst, { program, operands, show }: Shown, found: readonly ArrayLike<number>[], exact: boolean, precision: Precision): void {
+function judge(
+  worst: Worst,
+  { program, operands, show }: Shown,
+  found: readonly ArrayLike<number>[],
+  exact: boolean,
+  precision: Precision,
+): void {
   const values = zip(program.inputs, operands).map(([{ type }, data]) => ({ type, data }))
   const expected = interpret(program, values).map(({ data }) => data)
   const bounds = exact ? undefined : roundingBounds(program, operands, expected, precision)

@@ -28,7 +28,11 @@ export function worstFirst(comparisons: readonly Comparison[]): readonly Compari
 }
 
 const short = (value: number): string =>
-  value >= Number.MAX_VALUE ? 'not finite' : Number.isInteger(value) && value < 1e6 ? String(value) : value.toExponential(2)
+  value >= Number.MAX_VALUE
+    ? 'not finite'
+    : Number.isInteger(value) && value < 1e6
+      ? String(value)
+      : value.toExponential(2)
 
 /** One comparison as a line. */
 export function comparisonLine(comparison: Comparison): string {

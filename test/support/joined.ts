@@ -1,6 +1,5 @@
 // Many small programs as one, so that a device compiles and runs them together, and what it and the reference make of them.
-import type { CudaDevice } from '../../src/cuda/device.ts'
-import type { CompileOptions, Storage } from '../../src/tensor/device.ts'
+import type { CompileOptions, Device, Storage } from '../../src/tensor/device.ts'
 import { decode, encode } from '../../src/tensor/half.ts'
 import type { Program } from '../../src/tensor/program.ts'
 import { zip } from '../../src/tensor/shape.ts'
@@ -13,7 +12,7 @@ export interface Given {
 
 /** The outputs of each program, run as one program. */
 export async function runJoined(
-  device: CudaDevice,
+  device: Device,
   all: readonly Given[],
   options: Omit<CompileOptions, 'donate'>,
 ): Promise<readonly (readonly ArrayLike<number>[])[]> {
