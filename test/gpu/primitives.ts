@@ -118,7 +118,7 @@ export const primitives: Part = {
   run: async (gpu, tell) => {
     const few = gpu.size === 'small'
     for (const precision of ['tf32', 'ieee'] as const)
-      await withDevice(gpu, { precision, environment: { PULLBACK_VERIFY: '0' } }, async (device) => {
+      await withDevice(gpu, { precision, environment: { PULLBACK_VERIFY: '' } }, async (device) => {
         for (const mode of modes.filter((one) => one.precision === precision && (!few || one.name !== 'bf16')))
           for (const [name, { cases }] of lawList.filter(([known]) => !few || fewPrimitives.includes(known)))
             await attempt(tell, `${name} in ${mode.name}`, () => compare(gpu, device, tell, name, cases, mode))

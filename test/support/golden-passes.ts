@@ -82,12 +82,23 @@ function expectNames(actual: ReadonlyMap<string, unknown>, wanted: Iterable<stri
   if (mine !== theirs) throw new Error(`expected the tensors ${theirs}, got ${mine}`)
 }
 
+/** Logits in evaluation, in f32. */
+export async function evaluationInF32(golden: GoldenModel): Promise<Judged> {
+  const actual = await named({ 'logits.evaluation': evaluated(golden) })
+  const rows = ranked(actual, (name) => found(golden.expected, name))
+  return { title: 'f32 logits in evaluation', rows, bound: () => bound }
+}
+
+function evaluated({ model, initial, images }: GoldenModel): Tensor {
+  const { params, state } = initial()
+  const [logits] = model.apply(params, state, images(), { training: false })
+  return logits
+}
+
 /** Logits, in training and in evaluation, and every gradient in f32. */
 export async function passInF32(golden: GoldenModel): Promise<Judged> {
   const { logits, gradients } = firstPass(golden, 'f32')
-  const { params, state } = golden.initial()
-  const [evaluated] = golden.model.apply(params, state, golden.images(), { training: false })
-  const actual = await named({ 'logits.training': logits, 'logits.evaluation': evaluated, gradient: gradients })
+  const actual = await named({ 'logits.training': logits, 'logits.evaluation': evaluated(golden), gradient: gradients })
   expectNames(
     actual,
     [...golden.expected.keys()].filter((name) => /^(logits|gradient)\./.test(name)),

@@ -43,7 +43,7 @@ function withDType<P extends object>(params: P, dtype: FloatDType): P {
   return 'dtype' in params && params.dtype === 'f64' ? { ...params, dtype } : params
 }
 
-function evaluated<P extends PrimitiveName>(primitive: P, operands: readonly Atom[], params: unknown) {
+function evaluated(primitive: PrimitiveName, operands: readonly Atom[], params: unknown): readonly TensorType[] {
   const types = operands.map(({ type }) => type)
-  return abstractEvaluate(primitive, types, params as PrimitiveParams[P])
+  return abstractEvaluate(primitive, types, params as PrimitiveParams[typeof primitive])
 }
