@@ -10,6 +10,8 @@ import { type Outcome, messenger, noted, nothingOf, runApart } from './run.ts'
 
 /** Seconds for all parts together: four minutes with what starting takes. */
 const budget = 230
+/** Parts that run side by side: most of their time goes into compiling kernels, on one core each. */
+const atOnce = 3
 /** A part is not begun with less. */
 const leastSeconds = 5
 
@@ -69,18 +71,30 @@ async function check(options: Options, { find, print, complain }: Surroundings):
   const facts = factsOf(found, new Date(), options)
   const file = resultsFile(options.out, facts, options.only)
   lines([...facts.found, `seed ${options.seed}`])
-  const outcomes: Outcome[] = []
-  const deadline = performance.now() + budget * 1000
-  for (const name of options.only ?? partNames) {
-    lines(['', `${name}: ${parts[name].says}`])
-    const keep = (sofar: Outcome): void => writeResults(file, facts, [...outcomes, sofar])
-    const outcome = await runOne(name, options, (deadline - performance.now()) / 1000, keep)
-    outcomes.push(outcome)
-    writeResults(file, facts, outcomes)
-    lines(outcomeLines(outcome))
+  const chosen = options.only ?? partNames
+  const sofar = new Map<PartName, Outcome>()
+  const outcomes = (): Outcome[] => chosen.flatMap((name) => sofar.get(name) ?? [])
+  const keep = (outcome: Outcome): void => {
+    sofar.set(outcome.part, outcome)
+    writeResults(file, facts, outcomes())
   }
-  lines(['', ...table(outcomes), `recorded in ${relative(process.cwd(), file)}`])
-  return outcomes.some((outcome) => verdict(outcome) === 'failed') ? 1 : 0
+  const deadline = performance.now() + budget * 1000
+  const runNext = async (name: PartName): Promise<void> => {
+    const outcome = await runOne(name, options, (deadline - performance.now()) / 1000, keep)
+    keep(outcome)
+    lines(['', `${name}: ${parts[name].says}`, ...outcomeLines(outcome)])
+  }
+  const alone = (name: PartName): boolean => parts[name].alone === true
+  for (const name of chosen.filter(alone)) await runNext(name)
+  const rest = chosen.filter((name) => !alone(name)).values()
+  await Promise.all(Array.from({ length: atOnce }, () => runAll(rest, runNext)))
+  lines(['', ...table(outcomes()), `recorded in ${relative(process.cwd(), file)}`])
+  return outcomes().some((outcome) => verdict(outcome) === 'failed') ? 1 : 0
+}
+
+/** Takes what is left, one after the other. */
+async function runAll(names: Iterable<PartName>, runNext: (name: PartName) => Promise<void>): Promise<void> {
+  for (const name of names) await runNext(name)
 }
 
 /** Runs a part with the time that is left; `keep` is told of all it found whenever it finds more. */

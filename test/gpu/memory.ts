@@ -69,5 +69,6 @@ async function compare(gpu: Gpu, device: CudaDevice, tell: Tell): Promise<void> 
 export const memory: Part = {
   says: 'training steps in a row: no byte and no recording more than after the first few',
   seconds: 60,
+  alone: true, // the driver's free memory is everybody's
   run: (gpu, tell) => withDevice(gpu, { environment: { PULLBACK_VERIFY: '' } }, (device) => compare(gpu, device, tell)),
 }

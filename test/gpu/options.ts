@@ -60,7 +60,7 @@ function explained<T>(read: () => T): T {
   try {
     return read()
   } catch (error) {
-    const [said = ''] = (error instanceof Error ? error.message : String(error)).split('. ')
+    const [said = ''] = (error instanceof Error ? error.message : String(error)).split(/\.\s|\.$/)
     throw new UsageError(said)
   }
 }

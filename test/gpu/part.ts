@@ -56,6 +56,8 @@ export interface Part {
   readonly says: string
   /** Seconds after which it is cut. */
   readonly seconds: number
+  /** Whether nothing else may use the GPU meanwhile. */
+  readonly alone?: boolean
   run(gpu: Gpu, tell: Tell): Promise<void>
 }
 

@@ -1,4 +1,4 @@
-// The parts of `npm run gpu:check`, in the order in which they run: what everything stands on first.
+// The parts of `npm run gpu:check`, in the order in which they are begun: what everything stands on first.
 import { bits } from './bits.ts'
 import { laws } from './laws.ts'
 import { memory } from './memory.ts'

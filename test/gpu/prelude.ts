@@ -154,6 +154,7 @@ export function preludeOf(sweeps: readonly Sweep[]): Part {
   return {
     says: 'PTX bodies of the prelude against their second bodies and their descriptions (NaN payloads are free)',
     seconds: 50,
+    alone: true,
     run: (gpu, tell) =>
       withDevice(gpu, {}, async (device) => {
         const bench = runtimeBench(device.runtime, false)
