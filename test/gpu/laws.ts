@@ -22,7 +22,7 @@ import { type Gpu, type Part, type Tell, attempt, sized, withDevice } from './pa
 const levels: readonly OptimizeLevel[] = ['none', 'simplify', 'fuse']
 
 async function plans(gpu: Gpu, device: CudaDevice, tell: Tell, law: ProgramLaw, optimize: OptimizeLevel) {
-  const given = samplePrograms(law, sized(gpu, Math.round(law.count / 3), 2), gpu.seed)
+  const given = samplePrograms(law, sized(gpu, Math.round(law.count / 3), 1), gpu.seed)
   const found = await runJoined(device, given, { optimize, label: law.name })
   const errors = zip(given, found).map(([one, results]) => ({ program: one.program, ...worstElement(one, results) }))
   const worst = errors.reduce((a, b) => (b.error > a.error ? b : a))
