@@ -9,7 +9,15 @@ import { logLine } from './tensor/log.ts'
 import { referenceDevice } from './tensor/reference/device.ts'
 
 export * from './autograd/index.ts'
-export type { CompileOptions, Device, DeviceMemory, Executable, OptimizeLevel, Storage } from './tensor/device.ts'
+export type {
+  CompileOptions,
+  Device,
+  DeviceMemory,
+  Executable,
+  OptimizeLevel,
+  Preparation,
+  Storage,
+} from './tensor/device.ts'
 export { defaultDevice, setDefaultDevice } from './tensor/dispatch.ts'
 export { type DType, type FloatDType, type StorageArray, type StorageArrays, dtypes } from './tensor/dtype.ts'
 export {

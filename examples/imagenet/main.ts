@@ -1,7 +1,7 @@
 // Trains or evaluates a model on an image folder: flags to options, then train.fit. `npx tsx examples/imagenet/main.ts -h`.
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type Device, PullbackError, nn, train } from 'pullback'
+import { type Device, PullbackError, defaultDevice, nn, train } from 'pullback'
 import { type TrainArguments, parseTraining } from './options.ts'
 import {
   type Architectures,
@@ -40,9 +40,9 @@ export async function run(argv: readonly string[], architectures: Architectures 
   const log = train.openRunLog(join(flags.workspace, flags.raport_file))
   using stop = stopOnSignals((name) => say(`${name}: finishing the step in progress`))
   try {
-    log.log('PARAMETER', { ...flags, lr: plan.learningRate, device: device.description })
+    log.log('PARAMETER', { ...flags, lr: plan.learningRate, device: device.description, ...device.details() })
     const start = await initial(plan)
-    if (flags.evaluate) return await evaluateOnly(flags, model, start, data, log, stop)
+    if (flags.evaluate) return await evaluateOnly(flags, model, start, data, { log, progress }, stop)
     const { ending, run: ended } = await train.fit({
       model,
       run: start,
@@ -204,6 +204,7 @@ function describe(flags: TrainArguments, device: Device, model: nn.ResNet, data:
       : `loss scale ${flags.static_loss_scale}`
   return header({
     device: device.description,
+    ...device.details(),
     precision: `${flags.amp ? 'mixed: f16, with f32 weights, statistics and losses' : 'f32'}; ${scale}`,
     layout: 'images [n, h, w, c], filters [out, h, w, in]',
     model: `${flags.arch}, ${parameterCount(model, size).toLocaleString('en-US')} parameters, ${size} x ${size} pixels`,
@@ -214,16 +215,19 @@ function describe(flags: TrainArguments, device: Device, model: nn.ResNet, data:
 async function evaluateOnly(
   flags: TrainArguments,
   model: nn.ResNet,
-  { state }: ResNetRun,
+  { state, computed }: ResNetRun,
   data: train.DataSource,
-  log: train.RunLog,
+  told: { readonly log: train.RunLog; readonly progress: train.ProgressReporter },
   stop: StopRequest,
 ): Promise<Outcome> {
   const step = train.makeEvalStep(model, { precision: flags.amp ? 'f16' : 'f32', topk: flags.topk })
   const limit = flags.prof === -1 ? {} : { limit: flags.prof }
+  const device = train.deviceReporter(defaultDevice(), told, computed)
   const found = await train.evaluate(step, state.ema ?? state, data.validation(), { ...limit, signal: stop.signal })
+  device.prepared()
+  device.close()
   if (found === undefined) return { exitCode: stop.exitCode, bestTop1: 0 }
-  log.log([], train.evaluationRecord(found, flags.topk))
+  told.log.log([], train.evaluationRecord(found, flags.topk))
   process.stdout.write(`${train.evaluationLine('evaluation', found, flags.topk)}\n`)
   return { exitCode: 0, bestTop1: found.top1 }
 }

@@ -9,7 +9,9 @@ import type { LibraryEquation } from './plan.ts'
 export function kernelBytes(kernel: Kernel): number {
   const touched = (access: Access): number =>
     kernel.axes.reduce((product, axis, loop) => product * (at(access.strides, loop) === 0 ? 1 : axis.extent), 1)
-  return [...kernel.inputs, ...kernel.stores, ...kernel.reductions].reduce(
+  const { inputs = [], stores = [] } = kernel.epilogue ?? {}
+  const operands = inputs.filter(({ reduction }) => reduction === undefined)
+  return [...kernel.inputs, ...kernel.stores, ...kernel.reductions, ...operands, ...stores].reduce(
     (sum, operand) => sum + touched(operand) * bytesOf(operand.dtype),
     0,
   )
@@ -17,9 +19,12 @@ export function kernelBytes(kernel: Kernel): number {
 
 /** One operation for each node that is no load or constant, at each loop point; one more for each reduction. */
 export function kernelFlops(kernel: Kernel): number {
-  const points = kernel.axes.reduce((product, axis) => product * axis.extent, 1)
-  const operations = kernel.nodes.filter((node) => node.op !== 'load' && node.op !== 'constant').length
-  return points * (operations + kernel.reductions.length)
+  const points = (axes: Kernel['axes']): number => axes.reduce((product, axis) => product * axis.extent, 1)
+  const operations = (nodes: Kernel['nodes']): number =>
+    nodes.filter((node) => node.op !== 'load' && node.op !== 'constant').length
+  const results = points(kernel.axes.filter(({ role }) => role === 'map'))
+  const last = results * operations(kernel.epilogue?.nodes ?? [])
+  return points(kernel.axes) * (operations(kernel.nodes) + kernel.reductions.length) + last
 }
 
 /** Bytes of the operands and results of a library call. */

@@ -2,7 +2,7 @@
 // order that can be executed; a sink joins a kernel only if the kernel may stay where it is, or move to the sink.
 import { bytesOf } from '../tensor/dtype.ts'
 import type { Equation, Program, Var } from '../tensor/program.ts'
-import { type Shape, sameShape, sizeOf } from '../tensor/shape.ts'
+import { type Shape, at, sameShape, sizeOf } from '../tensor/shape.ts'
 import { ExpressionBuilder, type Load } from './expression.ts'
 import { type Values, isLibrary } from './materialize.ts'
 import { type Sink, sinksOf } from './sinks.ts'
@@ -14,6 +14,10 @@ export interface Group {
   readonly domain: Shape
   /** The loads of all sinks, but those of values made in the group. */
   loads: readonly Load[]
+  /** Pointwise sinks over the results of the reductions, all over the same loops. */
+  epilogue: readonly Sink[]
+  /** What those read besides the results and each other. */
+  epilogueLoads: readonly Load[]
   position: number
   /** Where the first item stands that reads what this group makes. */
   consumedAt: number
@@ -73,12 +77,15 @@ class Grouping {
   #sink(sink: Sink): void {
     const loads = loadsOf(sink, this.#values)
     const part = !sink.whole && sink.reduce === undefined // a part of a pad or concatenation stays where it is, in order
-    if (this.#fuse && !part && this.#candidates(sink, loads).some((host) => this.#tryJoin(host, sink, loads))) return
+    const joins = (host: Group): boolean => this.#tryJoin(host, sink, loads) || this.#tryFollow(host, sink, loads)
+    if (this.#fuse && !part && this.#candidates(sink, loads).some(joins)) return
     const made: Group = {
       kind: 'group',
       sinks: [sink],
       domain: sink.domain,
       loads,
+      epilogue: [],
+      epilogueLoads: [],
       position: this.#items.length,
       consumedAt: Number.POSITIVE_INFINITY,
     }
@@ -87,12 +94,21 @@ class Grouping {
     if (!part) this.#touch(made, [sink.value, ...loads.map((load) => load.storage)])
   }
 
-  /** The kernels that touch a full-size value the sink reads, the latest first. */
+  /** The kernels that touch a full-size value the sink reads, or one that was made with it, the latest first. */
   #candidates(sink: Sink, loads: readonly Load[]): readonly Group[] {
     const found = new Set<Group>()
     for (const { storage } of loads)
-      if (isFullSize(storage, sink)) for (const host of this.#touching.get(storage) ?? []) found.add(host)
+      if (isFullSize(storage, sink))
+        for (const value of [storage, ...this.#siblings(storage)])
+          for (const host of this.#touching.get(value) ?? []) found.add(host)
     return [...found].sort((a, b) => b.position - a.position)
+  }
+
+  /** The results of reductions in the kernel that made this one; none for other values. */
+  #siblings(value: Var): readonly Var[] {
+    const maker = this.#makers.get(value)
+    const results = maker?.kind === 'group' ? maker.sinks.filter(isReduced).map((sink) => sink.value) : []
+    return results.includes(value) ? results.filter((other) => other !== value) : []
   }
 
   #touch(host: Group, values: readonly Var[]): void {
@@ -102,24 +118,56 @@ class Grouping {
   #tryJoin(host: Group, sink: Sink, loads: readonly Load[]): boolean {
     if (host.sinks.length >= maxSinks || !compatible(host, sink)) return false
     const inLoop = new Map(host.sinks.flatMap((other) => (other.whole ? [[other.value, other] as const] : [])))
-    const made = new Set(host.sinks.map((other) => other.value))
+    const made = madeBy(host)
     const direct = loads.filter((load) => made.has(load.storage))
     if (direct.some((load) => !sameAccess(load, inLoop.get(load.storage)))) return false
     const outside = loads.filter((load) => !made.has(load.storage))
     const shared = outside.filter(
       (load) => isFullSize(load.storage, sink) && host.loads.some((other) => equalLoad(other, load)),
     )
-    if (direct.length === 0 && shared.length === 0) return false
+    if (direct.length === 0 && shared.length === 0 && !this.#readSiblings(host, sink, outside)) return false
     const fresh = outside.filter((load) => !host.loads.some((other) => equalLoad(other, load)))
     if (host.loads.length + fresh.length > maxLoads) return false
-    const ready = outside.every((load) => (this.#makers.get(load.storage)?.position ?? -1) < host.position)
-    const far = this.#items.length - host.position > furthest
-    if (ready ? far && !this.#mayBeEarly(sink) : far || host.consumedAt !== Number.POSITIVE_INFINITY) return false
-    if (!ready) this.#moveToEnd(host)
+    if (!this.#meet(host, sink, outside)) return false
     host.sinks = [...host.sinks, sink]
     host.loads = [...host.loads, ...fresh]
     this.#finish(host, sink, outside)
     this.#touch(host, [sink.value, ...fresh.map((load) => load.storage)])
+    return true
+  }
+
+  /** Whether both only reduce further what one kernel has reduced: the sums and the sums of squares over each image. */
+  #readSiblings(host: Group, sink: Sink, loads: readonly Load[]): boolean {
+    if (sink.reduce === undefined || !host.sinks.every(isReduced)) return false
+    return loads.some(({ storage }) =>
+      this.#siblings(storage).some((other) => host.loads.some((load) => load.storage === other)),
+    )
+  }
+
+  /** Joins a pointwise sink to the kernel whose finished results it reads, point by point. */
+  #tryFollow(host: Group, sink: Sink, loads: readonly Load[]): boolean {
+    if (!sink.whole || host.epilogue.length >= maxSinks || !isOverResults(host, sink)) return false
+    const results = new Set([...host.sinks.filter(isReduced), ...host.epilogue].map(({ value }) => value))
+    const direct = loads.filter((load) => results.has(load.storage))
+    if (direct.length === 0 || direct.some((load) => !sameAccess(load, sink))) return false
+    const outside = loads.filter((load) => !results.has(load.storage))
+    if (outside.some((load) => madeBy(host).has(load.storage))) return false
+    const fresh = outside.filter((load) => !host.epilogueLoads.some((other) => equalLoad(other, load)))
+    if (host.loads.length + host.epilogueLoads.length + fresh.length > maxLoads + maxSinks) return false
+    if (!this.#meet(host, sink, outside)) return false
+    host.epilogue = [...host.epilogue, sink]
+    host.epilogueLoads = [...host.epilogueLoads, ...fresh]
+    this.#finish(host, sink, outside)
+    this.#touch(host, [sink.value])
+    return true
+  }
+
+  /** Whether a kernel can be where a sink can be that reads these values; it moves to the end if it must and may. */
+  #meet(host: Group, sink: Sink, outside: readonly Load[]): boolean {
+    const ready = outside.every((load) => (this.#makers.get(load.storage)?.position ?? -1) < host.position)
+    const far = this.#items.length - host.position > furthest
+    if (ready ? far && !this.#mayBeEarly(sink) : far || host.consumedAt !== Number.POSITIVE_INFINITY) return false
+    if (!ready) this.#moveToEnd(host)
     return true
   }
 
@@ -160,6 +208,28 @@ export function ownValue(sink: Sink, inline: ReadonlySet<Var>): ReadonlySet<Var>
 /** Whether a value has about as many elements as the sink's loops have points. */
 function isFullSize(v: Var, sink: Sink): boolean {
   return 2 * sizeOf(v.type.shape) >= sizeOf(sink.domain)
+}
+
+function madeBy({ sinks, epilogue }: Group): ReadonlySet<Var> {
+  return new Set([...sinks, ...epilogue].map(({ value }) => value))
+}
+
+function isReduced({ reduce }: Sink): boolean {
+  return reduce !== undefined
+}
+
+/**
+ * Whether a sink's loops are those over the results of a kernel's reductions, but for axes of one. Single numbers stay by
+ * themselves: hundreds of flags and losses are launched together if their kernels are alike.
+ */
+function isOverResults(host: Group, sink: Sink): boolean {
+  if (sizeOf(sink.domain) === 1) return false
+  const reduced = host.sinks.find(isReduced)?.reduce?.axes
+  if (reduced === undefined || sizeOf(reduced.map((axis) => at(host.domain, axis))) <= 1) return false
+  const [first] = host.epilogue
+  if (first !== undefined) return sameShape(first.domain, sink.domain)
+  const longer = (extents: Shape): Shape => extents.filter((extent) => extent !== 1)
+  return sameShape(longer(sink.domain), longer(host.domain.filter((_extent, axis) => !reduced.includes(axis))))
 }
 
 function compatible(host: Group, sink: Sink): boolean {

@@ -2,6 +2,7 @@
 // reduced. It says what is computed, not how loops are spread over threads or vectors: that is the printers' part.
 import type { DType } from '../tensor/dtype.ts'
 import type { Comparison, PointwisePrimitive } from '../tensor/primitives.ts'
+import { at } from '../tensor/shape.ts'
 
 /** A loop axis; outermost first. Results of reductions do not vary along 'reduce' axes. */
 export interface LoopAxis {
@@ -66,6 +67,22 @@ export interface KernelReduction extends Access {
   readonly output: number
 }
 
+/** What an epilogue reads: the result of a reduction, or an operand that comes behind the kernel's inputs. */
+export interface EpilogueInput extends KernelInput {
+  /** The position of the reduction; undefined for an operand. */
+  readonly reduction?: number
+}
+
+/**
+ * Pointwise work on finished results, such as a batch norm's scale and shift from its sums: once for each point of the
+ * 'map' axes; all strides are 0 along the others. Results come first among its inputs, and `load` nodes name them there.
+ */
+export interface Epilogue {
+  readonly inputs: readonly EpilogueInput[]
+  readonly nodes: readonly KernelNode[]
+  readonly stores: readonly KernelStore[]
+}
+
 /** A fused loop nest. Axes are already collapsed as far as the accesses allow. */
 export interface Kernel {
   readonly axes: readonly LoopAxis[]
@@ -73,4 +90,35 @@ export interface Kernel {
   readonly nodes: readonly KernelNode[]
   readonly stores: readonly KernelStore[]
   readonly reductions: readonly KernelReduction[]
+  readonly epilogue?: Epilogue
+}
+
+/** How many operands a kernel's step reads: its inputs, then the epilogue's. */
+export function inputCount({ inputs, epilogue }: Kernel): number {
+  return inputs.length + (epilogue?.inputs.filter(({ reduction }) => reduction === undefined).length ?? 0)
+}
+
+/** The kernel without its epilogue. */
+export function withoutEpilogue({ axes, inputs, nodes, stores, reductions }: Kernel): Kernel {
+  return { axes, inputs, nodes, stores, reductions }
+}
+
+/** The epilogue as a kernel of its own over the 'map' axes, and for each of its inputs the operand of the step that it is. */
+export function epilogueAlone(
+  kernel: Kernel,
+): { readonly kernel: Kernel; readonly operands: readonly number[] } | undefined {
+  const { epilogue, axes } = kernel
+  if (epilogue === undefined) return undefined
+  const pick = <A extends Access>(access: A): A => ({
+    ...access,
+    strides: access.strides.filter((_stride, axis) => axes[axis]?.role === 'map'),
+  })
+  const inputs = epilogue.inputs.map(({ dtype, strides, offset }) => pick({ dtype, strides, offset }))
+  const nodes = epilogue.nodes.map((node) => ('access' in node ? { ...node, access: pick(node.access) } : node))
+  const alone = { axes: axes.filter(({ role }) => role === 'map'), inputs, nodes, stores: epilogue.stores.map(pick) }
+  let next = kernel.inputs.length
+  const operands = epilogue.inputs.map(({ reduction }) =>
+    reduction === undefined ? next++ : inputCount(kernel) + at(kernel.reductions, reduction).output,
+  )
+  return { kernel: { ...alone, reductions: [] }, operands }
 }

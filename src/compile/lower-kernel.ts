@@ -1,10 +1,10 @@
 // From a group of sinks to a Kernel: the expressions with their loads, and loop axes collapsed as far as they go.
 import { isPointwise } from '../tensor/primitives.ts'
 import type { Var } from '../tensor/program.ts'
-import { at, range, sizeOf } from '../tensor/shape.ts'
-import { ExpressionBuilder } from './expression.ts'
+import { type Shape, at, range, sizeOf, zip } from '../tensor/shape.ts'
+import { ExpressionBuilder, type Load } from './expression.ts'
 import { type Group, loadsOf } from './group.ts'
-import type { Access, Kernel, KernelNode, LoopAxis } from './kernel.ts'
+import type { Access, Epilogue, EpilogueInput, Kernel, KernelNode, LoopAxis } from './kernel.ts'
 import type { Values } from './materialize.ts'
 import type { Sink } from './sinks.ts'
 
@@ -27,7 +27,7 @@ export function lowerKernel(group: Group, values: Values): LoweredKernel {
   }
   const results = group.sinks.map((sink) => ({ sink, node: builder.root(sink.expression), output: outputOf(sink) }))
   const reduced = new Set(group.sinks.flatMap((sink) => sink.reduce?.axes ?? []))
-  const kernel: Kernel = {
+  const main: Kernel = {
     axes: group.domain.map((extent, axis) => ({ extent, role: reduced.has(axis) ? 'reduce' : 'map' })),
     inputs: builder.inputs,
     nodes: builder.nodes,
@@ -40,7 +40,48 @@ export function lowerKernel(group: Group, values: Values): LoweredKernel {
         : [{ ...sink.access, op: sink.reduce.op, node, dtype: sink.value.type.dtype, output }],
     ),
   }
-  return { kernel: collapse(kernel), inputs: builder.loads.map((load) => load.storage), outputs }
+  const inputs = builder.loads.map((load) => load.storage)
+  const end = lowerEpilogue(group, values, main.axes, outputOf)
+  if (end === undefined) return { kernel: collapse(main), inputs, outputs }
+  return { kernel: collapse({ ...main, epilogue: end.epilogue }), inputs: [...inputs, ...end.inputs], outputs }
+}
+
+/** The epilogue of a group, in terms of the kernel's axes, and the values that its operands stand for. */
+function lowerEpilogue(
+  group: Group,
+  values: Values,
+  axes: readonly LoopAxis[],
+  outputOf: (sink: Sink) => number,
+): { readonly epilogue: Epilogue; readonly inputs: readonly Var[] } | undefined {
+  const [first] = group.epilogue
+  if (first === undefined) return undefined
+  const builder = new ExpressionBuilder(values, first.domain.length, new Set(group.epilogue.map(({ value }) => value)))
+  const roots = group.epilogue.map((sink) => builder.root(sink.expression))
+  const reductions = group.sinks.filter(({ reduce }) => reduce !== undefined).map(({ value }) => value)
+  const spread = spreadOver(axes, first.domain)
+  const isResult = ({ storage }: Load): boolean => reductions.includes(storage)
+  const order = [...builder.loads.filter(isResult), ...builder.loads.filter((load) => !isResult(load))]
+  const inputs = order.map((load): EpilogueInput => {
+    const input = spread({ dtype: load.storage.type.dtype, ...load.access })
+    return isResult(load) ? { ...input, reduction: reductions.indexOf(load.storage) } : input
+  })
+  const moved = (node: KernelNode): KernelNode => {
+    if (node.op === 'load') return { ...node, input: order.indexOf(at(builder.loads, node.input)) }
+    return 'access' in node ? { ...node, access: spread(node.access) } : node
+  }
+  const stores = zip(group.epilogue, roots).map(([sink, node]) => {
+    return { ...spread(sink.access), node, dtype: sink.value.type.dtype, output: outputOf(sink) }
+  })
+  const operands = order.filter((load) => !isResult(load)).map(({ storage }) => storage)
+  return { epilogue: { inputs, nodes: builder.nodes.map(moved), stores }, inputs: operands }
+}
+
+/** Moves an access over `domain` to a kernel's axes: those of one aside, the domain's are its 'map' axes in order. */
+function spreadOver(axes: readonly LoopAxis[], domain: Shape): <A extends Access>(access: A) => A {
+  const longer = range(domain.length).filter((axis) => domain[axis] !== 1)
+  let next = 0
+  const from = axes.map(({ extent, role }) => (role === 'map' && extent !== 1 ? longer[next++] : undefined))
+  return (access) => ({ ...access, strides: from.map((axis) => (axis === undefined ? 0 : at(access.strides, axis))) })
 }
 
 /**
@@ -104,8 +145,11 @@ function storeReductions(kernel: Kernel): Kernel {
 }
 
 function accessesOf(kernel: Kernel): Access[] {
-  const indices = kernel.nodes.flatMap((node) => (node.op === 'index' || node.op === 'philox' ? [node.access] : []))
-  return [...kernel.inputs, ...indices, ...kernel.stores, ...kernel.reductions]
+  const of = (part: Pick<Kernel, 'inputs' | 'nodes' | 'stores'>): Access[] => {
+    const indices = part.nodes.flatMap((node) => ('access' in node ? [node.access] : []))
+    return [...part.inputs, ...indices, ...part.stores]
+  }
+  return [...of(kernel), ...kernel.reductions, ...(kernel.epilogue === undefined ? [] : of(kernel.epilogue))]
 }
 
 function selectAxes(kernel: Kernel, axes: readonly number[]): Kernel {
@@ -120,13 +164,15 @@ function addAxis(kernel: Kernel): Kernel {
 
 function mapAccesses(kernel: Kernel, change: (strides: readonly number[]) => readonly number[]): Kernel {
   const apply = <A extends Access>(access: A): A => ({ ...access, strides: change(access.strides) })
-  const node = (n: KernelNode): KernelNode =>
-    n.op === 'index' || n.op === 'philox' ? { ...n, access: apply(n.access) } : n
-  return {
+  const node = (n: KernelNode): KernelNode => ('access' in n ? { ...n, access: apply(n.access) } : n)
+  const mapped: Kernel = {
     axes: kernel.axes,
     inputs: kernel.inputs.map(apply),
     nodes: kernel.nodes.map(node),
     stores: kernel.stores.map(apply),
     reductions: kernel.reductions.map(apply),
   }
+  if (kernel.epilogue === undefined) return mapped
+  const { inputs, nodes, stores } = kernel.epilogue
+  return { ...mapped, epilogue: { inputs: inputs.map(apply), nodes: nodes.map(node), stores: stores.map(apply) } }
 }

@@ -12,6 +12,9 @@ const library: ReadonlySet<PrimitiveName> = new Set(libraryPrimitives)
 const reductions: ReadonlySet<PrimitiveName> = new Set<PrimitiveName>(['reduceSum', 'reduceMax', 'reduceMin'])
 const structural: ReadonlySet<PrimitiveName> = new Set<PrimitiveName>(['pad', 'concatenate'])
 
+/** One of these, of values in memory and constants, costs less than reading its result. */
+const cheap: ReadonlySet<PrimitiveName> = new Set<PrimitiveName>(['add', 'sub', 'mul', 'neg', 'max', 'min'])
+
 /** More full-size operands than this, or a longer expression, and a value is stored rather than computed again. */
 const maxRoots = 4
 const maxNodes = 64
@@ -137,6 +140,7 @@ function isWorthStoring(
   if (
     isPointwise(equation.primitive) &&
     equation.primitive !== 'cast' &&
+    !(cheap.has(equation.primitive) && closure.nodes <= 2) &&
     consumers.some((consumer) => isStretch(consumer, v))
   )
     return true

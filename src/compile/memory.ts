@@ -3,6 +3,7 @@
 import { InternalError } from '../tensor/errors.ts'
 import { sameType } from '../tensor/program.ts'
 import { at, range, sameShape } from '../tensor/shape.ts'
+import type { KernelStore } from './kernel.ts'
 import type { Place, PlanBuffer, Step } from './plan.ts'
 
 /** The first step that writes a buffer (-1 for inputs) and the last that touches it (the number of steps for outputs). */
@@ -92,13 +93,18 @@ function matchDonations(
   return matches
 }
 
+/** Whether each element of the input is read where the output's is written, and nowhere else. */
 function readsWhatItWrites(step: Omit<Step, 'after'>, input: number, output: number): boolean {
   if (step.kind !== 'kernel') return false
   const { kernel } = step as Extract<Step, { kind: 'kernel' }>
-  const stores = kernel.stores.filter((store) => at(step.outputs, store.output) === output)
-  const reads = kernel.inputs.filter((_, index) => at(step.inputs, index) === input)
-  const [store] = stores
-  if (stores.length !== 1 || store === undefined) return false
+  const operands = kernel.epilogue?.inputs.filter(({ reduction }) => reduction === undefined) ?? []
+  const isHere = (store: KernelStore): boolean => at(step.outputs, store.output) === output
+  const isRead = (offset: number) => (_read: unknown, index: number) => at(step.inputs, offset + index) === input
+  const [early, late] = [kernel.stores.filter(isHere), (kernel.epilogue?.stores ?? []).filter(isHere)]
+  const [first, last] = [kernel.inputs.filter(isRead(0)), operands.filter(isRead(kernel.inputs.length))]
+  const [reads, others] = early.length > 0 ? [first, last] : [last, first]
+  const [store, ...more] = [...early, ...late]
+  if (store === undefined || more.length > 0 || others.length > 0) return false
   return reads.every((read) => read.offset === store.offset && sameShape(read.strides, store.strides))
 }
 
@@ -107,6 +113,13 @@ interface Placed {
   readonly end: number
   readonly life: Lifetime
 }
+
+/**
+ * Temporaries of up to this many bytes share theirs with nobody where all of them together are next to nothing: steps would
+ * wait for each other.
+ */
+const smallBytes = 16_384
+const always: Lifetime = { start: -1, end: Number.POSITIVE_INFINITY }
 
 /** Largest first, each at the lowest offset free during its whole life. */
 function packArena(
@@ -117,15 +130,20 @@ function packArena(
 ): number {
   const placed: Placed[] = [] // by offset
   let total = 0
-  for (const buffer of [...temporaries].sort((a, b) => at(buffers, b).bytes - at(buffers, a).bytes || a - b)) {
-    const life = at(lives, buffer)
-    const size = Math.ceil(Math.max(1, at(buffers, buffer).bytes) / alignment) * alignment
+  const sizeOf = (buffer: number): number => Math.ceil(Math.max(1, at(buffers, buffer).bytes) / alignment) * alignment
+  const place = (buffer: number, life: Lifetime): void => {
+    const size = sizeOf(buffer)
     const offset = lowestFree(placed, life, size)
     const index = placed.findIndex((other) => other.offset > offset)
     placed.splice(index < 0 ? placed.length : index, 0, { offset, end: offset + size, life })
     places.set(buffer, { kind: 'arena', offset })
     total = Math.max(total, offset + size)
   }
+  const order = [...temporaries].sort((a, b) => at(buffers, b).bytes - at(buffers, a).bytes || a - b)
+  const small = order.filter((buffer) => at(buffers, buffer).bytes <= smallBytes)
+  for (const buffer of order.slice(0, order.length - small.length)) place(buffer, at(lives, buffer))
+  const negligible = small.reduce((sum, buffer) => sum + sizeOf(buffer), 0) * 64 <= total
+  for (const buffer of small) place(buffer, negligible ? always : at(lives, buffer))
   return total
 }
 

@@ -1,6 +1,6 @@
 // Dependencies between steps: who reads what whom wrote, and who may overwrite bytes that somebody else still needs.
-import { at, range } from '../tensor/shape.ts'
-import type { PlanBuffer, Step } from './plan.ts'
+import { at, range, zip } from '../tensor/shape.ts'
+import type { KernelStep, PlanBuffer, Step } from './plan.ts'
 
 /** For each step the earlier steps that must have finished, in increasing order. */
 export function dependencies(
@@ -13,13 +13,36 @@ export function dependencies(
   return steps.map((step, index) => {
     const after = new Set<number>()
     for (const input of step.inputs) for (const writer of at(writing, input)) after.add(writer)
-    for (const output of step.outputs)
-      for (const other of [output, ...at(sharing, output)]) for (const user of at(touching, other)) after.add(user)
+    for (const output of step.outputs) {
+      for (const user of at(touching, output)) if (!fillOtherParts(steps, user, index, output)) after.add(user)
+      for (const other of at(sharing, output)) for (const user of at(touching, other)) after.add(user)
+    }
     for (const buffer of [...step.inputs, ...step.outputs]) at(touching, buffer).push(index)
     for (const buffer of step.outputs) at(writing, buffer).push(index)
     after.delete(index)
     return [...after].sort((a, b) => a - b)
   })
+}
+
+/** Whether two steps only write a buffer, and different parts of it: those of a concatenation wait for nobody. */
+function fillOtherParts(steps: readonly Omit<Step, 'after'>[], a: number, b: number, buffer: number): boolean {
+  const [first, second] = [partOf(at(steps, a), buffer), partOf(at(steps, b), buffer)]
+  return first !== undefined && second !== undefined && (first.end <= second.start || second.end <= first.start)
+}
+
+/** The elements of a buffer from the first to the last that a kernel stores; undefined if it does anything else there. */
+function partOf(
+  step: Omit<Step, 'after'>,
+  buffer: number,
+): { readonly start: number; readonly end: number } | undefined {
+  if (step.kind !== 'kernel' || step.inputs.includes(buffer)) return undefined
+  const { kernel } = step as KernelStep
+  const isHere = ({ output }: { readonly output: number }): boolean => at(step.outputs, output) === buffer
+  const [store, ...more] = kernel.stores.filter(isHere)
+  if (store === undefined || more.length > 0 || kernel.reductions.some(isHere)) return undefined
+  if (kernel.epilogue?.stores.some(isHere) === true) return undefined
+  const last = zip(kernel.axes, store.strides).reduce((sum, [{ extent }, stride]) => sum + (extent - 1) * stride, 0)
+  return { start: store.offset, end: store.offset + last + 1 }
 }
 
 /** For each buffer the others that have bytes in common with it. */

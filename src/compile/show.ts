@@ -1,7 +1,7 @@
 // Plans as stable text: steps with bytes and flops, the arena, where inputs and outputs are.
 import { showParams, showType } from '../tensor/program.ts'
 import { at } from '../tensor/shape.ts'
-import type { Kernel, KernelNode } from './kernel.ts'
+import { type Kernel, type KernelNode, epilogueAlone } from './kernel.ts'
 import type { Plan, Step } from './plan.ts'
 
 /** The whole plan, a line a step. */
@@ -29,21 +29,29 @@ function showBuffer(plan: Plan, index: number): string {
   return `${where}%${index}:${showType(type)}`
 }
 
-/** A kernel in one line: loops, then what is stored and reduced. */
+/** A kernel in one line: loops, what is stored and reduced in them, and then what is made of the results r0, r1, ... */
 export function showKernel(kernel: Kernel): string {
   const axes = kernel.axes.map((axis) => `${axis.role === 'reduce' ? '+' : ''}${axis.extent}`).join(' x ')
   const stores = kernel.stores.map((store) => `store ${showNode(kernel, store.node)}`)
   const reductions = kernel.reductions.map((reduction) => `${reduction.op} ${showNode(kernel, reduction.node)}`)
-  return `for ${axes} { ${[...stores, ...reductions].join('; ')} }`
+  const body = `for ${axes} { ${[...stores, ...reductions].join('; ')} }`
+  const end = epilogueAlone(kernel)
+  if (end === undefined) return body
+  const name = (input: number): string => {
+    const reduction = kernel.epilogue?.inputs[input]?.reduction
+    return reduction === undefined ? `$${end.operands[input]}` : `r${reduction}`
+  }
+  const last = end.kernel.stores.map((store) => `store ${showNode(end.kernel, store.node, 0, name)}`)
+  return `${body} then { ${last.join('; ')} }`
 }
 
 /** A node as an expression; parts shared by several uses are written out each time, deep ones are cut. */
-export function showNode(kernel: Kernel, index: number, depth = 0): string {
+export function showNode(kernel: Kernel, index: number, depth = 0, name = (input: number) => `$${input}`): string {
   const node: KernelNode = at(kernel.nodes, index)
-  const below = (arg: number): string => (depth > 6 ? '..' : showNode(kernel, arg, depth + 1))
+  const below = (arg: number): string => (depth > 6 ? '..' : showNode(kernel, arg, depth + 1, name))
   switch (node.op) {
     case 'load':
-      return `$${node.input}`
+      return name(node.input)
     case 'constant':
       return String(node.value)
     case 'index':

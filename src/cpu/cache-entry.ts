@@ -1,5 +1,6 @@
 // The small files of the kernel cache that say which library holds a kernel. What is built into the cache is cache.ts's part.
-import { readFileSync } from 'node:fs'
+import { readFileSync, readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { digest } from './compiler.ts'
 
 /** What a kernel's file in the cache says. */
@@ -27,5 +28,15 @@ export function checksumOf(path: string): string | undefined {
     return digest(readFileSync(path))
   } catch {
     return undefined
+  }
+}
+
+/** Removes the files of kernels whose library is gone. */
+export function removeOrphans(folder: string): void {
+  const present = new Set(readdirSync(folder))
+  for (const name of present) {
+    if (!name.endsWith('.json')) continue
+    const entry = readEntry(join(folder, name))
+    if (entry === undefined || !present.has(entry.library)) rmSync(join(folder, name), { force: true })
   }
 }

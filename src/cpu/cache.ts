@@ -4,10 +4,10 @@
 import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
+import { cacheLimit, touch, trimCache } from '../compile/cache-trim.ts'
 import { PullbackError } from '../tensor/errors.ts'
 import { logLine } from '../tensor/log.ts'
-import { type Entry, checksumOf, readEntry } from './cache-entry.ts'
-import { cacheLimit, touch, trimCache } from './cache-trim.ts'
+import { type Entry, checksumOf, readEntry, removeOrphans } from './cache-entry.ts'
 import { type Compiler, compileAll, digest } from './compiler.ts'
 import type { KernelSource } from './kernels/launch.ts'
 
@@ -90,7 +90,7 @@ export class KernelCache {
 
   /** Builds the sources in a few libraries of about equal length and notes where each kernel went. */
   private build(sources: readonly KernelSource[]): Map<string, string> {
-    if (!this.#trimmed) trimCache(this.folder, this.limit)
+    if (!this.#trimmed) trimCache(this.folder, this.limit, () => removeOrphans(this.folder))
     this.#trimmed = true
     const scratch = mkdtempSync(join(this.folder, 'build-'))
     try {

@@ -47,6 +47,22 @@ export class CpuDevice implements Device {
     if (engine.profiled) process.once('exit', this.#report)
   }
 
+  details(): Readonly<Record<string, string>> {
+    return {}
+  }
+
+  choices(): Readonly<Record<string, string>> {
+    return {}
+  }
+
+  prefer(): void {
+    // each program is computed in one way
+  }
+
+  watch(): void {
+    // kernels are built in one go, which PULLBACK_LOG=info tells of
+  }
+
   upload(data: StorageArray, type: TensorType): Storage {
     this.assertOpen('upload')
     const bytes = sizeOf(type.shape) * bytesOf(type.dtype)

@@ -2,9 +2,11 @@
 // is conv/'s, matmul/'s and kernels/'s part; how they are timed is tune/'s.
 import { join } from 'node:path'
 import { cacheFolder } from '../compile/cache-folder.ts'
-import { type ConvEquation, convExtents } from '../compile/index.ts'
-import { logLine } from '../tensor/log.ts'
-import { at } from '../tensor/shape.ts'
+import { type ConvEquation, type Step, convExtents } from '../compile/index.ts'
+import type { Preparation } from '../tensor/device.ts'
+import { PullbackError } from '../tensor/errors.ts'
+import { type LogLevel, logLine } from '../tensor/log.ts'
+import { at, sizeOf } from '../tensor/shape.ts'
 import {
   type ConvProblem,
   type CudnnSession,
@@ -14,6 +16,7 @@ import {
   convKey,
   convProblem,
   deviceSession,
+  isConvolution,
   supportedByCudnn,
 } from './conv/index.ts'
 import { groupedCandidate } from './kernels/grouped.ts'
@@ -32,19 +35,29 @@ export interface ContractionOptions {
   /** Whether programs are run as graphs, and candidates timed as such. */
   readonly graphs: boolean
   readonly environment: NodeJS.ProcessEnv
-  /** Told after each problem that is settled. */
-  readonly progress?: (done: number, total: number, key: string) => void
+  /** Told after each problem that is settled, and of kernels that are compiled for it. */
+  readonly progress?: (state: Preparation) => void
 }
 
 /** The contractions of one device. */
 export interface Contractions {
   readonly tuner: Tuner
+  /** What was tuned before; undefined where nothing is kept. */
+  readonly cache: TuningCache | undefined
+  /**
+   * Hears of a plan's steps before they are lowered: says how many different problems are to come, and compiles our own
+   * candidates for them all together, since tuning meets them one by one.
+   */
+  prepare(steps: readonly Step[]): void
   /** The works of a product or convolution; each caller releases what it got. */
   lower(equation: Contraction): Lowered
 }
 
-/** cuDNN's proposals that are timed for one convolution; the first few are the likely ones. */
-const mostProposals = 8
+/**
+ * How many of cuDNN's proposals are timed for one convolution: the first few are the likely ones. Of those that compile their
+ * kernel while they are planned one is enough: that takes a second, other plans a fifth of a millisecond.
+ */
+export const proposalLimits = { all: 8, compiled: 1 } as const
 
 /** Raised when a kernel of ours changes enough that what won against it must be timed again. */
 const revision = '1'
@@ -53,17 +66,53 @@ const revision = '1'
 export function openContractions(runtime: Runtime, options: ContractionOptions): Contractions {
   const { session } = runtime
   const bench = runtimeBench(runtime, options.graphs)
-  const note = (sentence: string): void => logLine('warn', () => `pullback: ${sentence}`)
+  const note = (sentence: string, level: LogLevel = 'warn'): void => logLine(level, () => `pullback: ${sentence}`)
   const asked = tuningOptions(options.environment)
   const cache = asked.mode === 'time' ? openCache(session, options.environment, note) : undefined
-  const { progress } = options
-  const tuner = new Tuner({ ...asked, bench, cache, note, ...(progress === undefined ? {} : { progress }) })
+  const tell = (phase: string) => (done: number, total: number) => options.progress?.({ phase, done, total })
+  const tuner = new Tuner({ ...asked, bench, cache, note, progress: tell('tuning') })
   return {
     tuner,
+    cache,
+    prepare: (steps) => {
+      const problems = problemsOf(steps, session, options)
+      tuner.announce([...problems.keys()].filter((key) => !tuner.isSettled(key)).length)
+      const open = [...problems].filter(([key]) => tuner.isOpen(key))
+      const works = open.flatMap(([, equation]) => groupedCandidate(equation)?.works ?? [])
+      const sources = works.flatMap((work) => (work.kind === 'kernel' ? [work.source] : []))
+      // One that does not compile is met again, and dropped by name, when its turn comes.
+      unlessRefused(() => runtime.modules.load(sources, tell('compiling')))
+    },
     lower: (equation) => {
       const task = taskOf(equation, session, options)
       return task === undefined ? lowerPlainContraction(equation) : tuner.choose(task)
     },
+  }
+}
+
+/** The different questions to the tuner that a plan's steps will ask, and an equation of each. */
+function problemsOf(
+  steps: readonly Step[],
+  session: Session,
+  options: ContractionOptions,
+): ReadonlyMap<string, Contraction> {
+  const problems = new Map<string, Contraction>()
+  for (const step of steps) {
+    if (step.kind !== 'library') continue
+    const { equation } = step
+    if (equation.primitive !== 'dot' && !isConvolution(equation)) continue
+    if (equation.outputs.every(({ type }) => sizeOf(type.shape) === 0)) continue
+    const task = taskOf(equation, session, options)
+    if (task !== undefined) problems.set(task.key, equation)
+  }
+  return problems
+}
+
+function unlessRefused(compile: () => void): void {
+  try {
+    compile()
+  } catch (error) {
+    if (!(error instanceof PullbackError) || error.code !== 'compiler') throw error
   }
 }
 
@@ -121,9 +170,12 @@ function convTask(
 
 /** cuDNN's first proposals; none where it has no plan for the problem. */
 function* proposed(session: CudnnSession, problem: ConvProblem, deterministic: boolean): Generator<Candidate> {
-  let left = mostProposals
+  let left: number = proposalLimits.all
   try {
-    for (const candidate of convCandidates(session, problem, { deterministic })) {
+    for (const candidate of convCandidates(session, problem, {
+      deterministic,
+      compiledEngines: proposalLimits.compiled,
+    })) {
       yield candidate
       if (--left === 0) return
     }

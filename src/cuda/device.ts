@@ -1,25 +1,29 @@
 // The CUDA device: tensors in the GPU's memory, programs as plans of kernels and library calls that run in the order in which
 // they were enqueued. What a GPU in use consists of is runtime/'s part.
 import { compileProgram } from '../compile/index.ts'
-import type { CompileOptions, Device, DeviceMemory, Executable, Storage } from '../tensor/device.ts'
+import type { CompileOptions, Device, DeviceMemory, Executable, Preparation, Storage } from '../tensor/device.ts'
 import { type StorageArray, bytesOf, storageArray } from '../tensor/dtype.ts'
 import { InternalError } from '../tensor/errors.ts'
 import { type Program, type TensorType, showType } from '../tensor/program.ts'
 import { sizeOf } from '../tensor/shape.ts'
 import { CudaExecutable } from './executable.ts'
-import type { LowerStep } from './lower.ts'
-import { type Block, type BuildProgress, type ReadPlace, type Runtime, attempt } from './runtime/index.ts'
+import type { Lowering } from './lower.ts'
+import { type Block, type ReadPlace, type Runtime, attempt } from './runtime/index.ts'
 import { CudaStorage, liveStorage } from './storage.ts'
+import { tellCompilation } from './told.ts'
+import type { Tuner } from './tune/index.ts'
 
 /** How a device runs programs. */
 export interface DeviceSettings {
-  readonly lowerStep: LowerStep
+  readonly lowering: Lowering
   /** Whether runs are recorded as graphs and replayed. */
   readonly graphs: boolean
   /** Whether each temporary is an allocation of its own. */
   readonly separate: boolean
-  /** Told of each kernel that is compiled. */
-  readonly progress?: BuildProgress
+  /** What chooses among the ways to compute a step; undefined where there is one way. */
+  readonly tuner?: Pick<Tuner, 'chosen' | 'require'>
+  /** More about the device by name, for a run's header. */
+  readonly details?: () => Readonly<Record<string, string>>
 }
 
 /** The device behind `cudaDevice`; shared with its executables, not public. */
@@ -29,6 +33,7 @@ export class CudaDevice implements Device {
   readonly #live = new Set<CudaStorage>()
   readonly #executables = new Set<CudaExecutable>()
   #arena: Block | undefined
+  #listener: ((state: Preparation) => void) | undefined
   #open = true
   #ending: Promise<void> | undefined
 
@@ -38,6 +43,22 @@ export class CudaDevice implements Device {
   ) {
     this.name = `cuda:${runtime.session.gpu.ordinal}`
     this.description = runtime.session.description
+  }
+
+  details(): Readonly<Record<string, string>> {
+    return this.settings.details?.() ?? {}
+  }
+
+  choices(): Readonly<Record<string, string>> {
+    return this.settings.tuner?.chosen() ?? {}
+  }
+
+  prefer(choices: Readonly<Record<string, string>>): void {
+    this.settings.tuner?.require(choices)
+  }
+
+  watch(listener: ((state: Preparation) => void) | undefined): void {
+    this.#listener = listener
   }
 
   upload(data: StorageArray, type: TensorType): Storage {
@@ -94,10 +115,14 @@ export class CudaDevice implements Device {
 
   compile(program: Program, options: CompileOptions): Executable {
     return this.use(options.label, () => {
+      const began = performance.now()
       const plan = compileProgram(program, { optimize: options.optimize, donate: options.donate })
+      const planned = performance.now()
       const types = program.outputs.map(({ type }) => type)
       const executable = new CudaExecutable(this, plan, types, options)
       this.#executables.add(executable)
+      const ready = performance.now()
+      tellCompilation(this, options.label, program.equations.length, executable, [planned - began, ready - planned])
       return executable
     })
   }
@@ -124,6 +149,11 @@ export class CudaDevice implements Device {
       this.runtime.session.enter()
       return body()
     })
+  }
+
+  /** @internal Tells whoever watches. */
+  tell(state: Preparation): void {
+    this.#listener?.(state)
   }
 
   /** @internal Notes a storage as alive. */

@@ -11,13 +11,10 @@ export interface Findings {
 
 /** One line for each library and GPU, and one for each problem. */
 export function doctorLines({ discovery, versions, problems }: Findings): readonly string[] {
-  const { driver, nvrtc, cublasLt, cudnn, gpus } = versions
+  const libraries = Object.entries(libraryDetails({ discovery, versions }))
   return [
-    line('driver', discovery.driver, driver && `CUDA ${showCuda(driver.version)}`),
-    line('NVRTC', discovery.nvrtc, nvrtc && `${showCuda(nvrtc.version)}, ${architectures(nvrtc.architectures)}`),
-    line('cuBLASLt', discovery.cublasLt, cublasLt && showLibrary(cublasLt.version)),
-    line('cuDNN', discovery.cudnn, cudnn && `${showLibrary(cudnn.version)} for CUDA ${showCuda(cudnn.cuda)}`),
-    ...(gpus ?? []).map(
+    ...libraries.map(([name, text]) => `${label(name)}${text}`),
+    ...(versions.gpus ?? []).map(
       ({ name, capability }, index) =>
         `${label(`GPU ${index}`)}${name}, compute capability ${Math.trunc(capability / 10)}.${capability % 10}`,
     ),
@@ -27,9 +24,23 @@ export function doctorLines({ discovery, versions, problems }: Findings): readon
   ]
 }
 
-function line(name: string, found: Found | undefined, version: string | undefined): string {
-  if (found === undefined) return `${label(name)}not found`
-  return `${label(name)}${version ?? 'cannot be asked'}, in ${found.folder} (from ${found.origin})`
+/** Each library's version, and where it was found. */
+export function libraryDetails({
+  discovery,
+  versions: { driver, nvrtc, cublasLt, cudnn },
+}: Pick<Findings, 'discovery' | 'versions'>): Readonly<Record<string, string>> {
+  return {
+    driver: place(discovery.driver, driver && `CUDA ${showCuda(driver.version)}`),
+    NVRTC: place(discovery.nvrtc, nvrtc && `${showCuda(nvrtc.version)}, ${architectures(nvrtc.architectures)}`),
+    cuBLASLt: place(discovery.cublasLt, cublasLt && showLibrary(cublasLt.version)),
+    cuDNN: place(discovery.cudnn, cudnn && `${showLibrary(cudnn.version)} for CUDA ${showCuda(cudnn.cuda)}`),
+  }
+}
+
+function place(found: Found | undefined, version: string | undefined): string {
+  return found === undefined
+    ? 'not found'
+    : `${version ?? 'cannot be asked'}, in ${found.folder} (from ${found.origin})`
 }
 
 function label(name: string): string {

@@ -46,9 +46,10 @@ export class CudaExecutable implements Executable {
       const { place } = at(plan.buffers, buffer)
       return place.kind === 'input' ? place.index : undefined
     })
-    this.#lowered = lowerPlan(plan, settings.lowerStep, settings.separate)
+    this.#lowered = lowerPlan(plan, settings.lowering, settings.separate)
     try {
-      this.#launches = new Launches(runtime, this.#lowered.works, settings.progress)
+      const progress = (done: number, total: number): void => device.tell({ phase: 'compiling', done, total })
+      this.#launches = new Launches(runtime, this.#lowered.works, progress)
     } catch (error) {
       this.#lowered.release()
       throw error
@@ -66,6 +67,11 @@ export class CudaExecutable implements Executable {
   /** What it wants of the arena that all executables share, in bytes. */
   get arenaBytes(): number {
     return this.device.settings.separate ? 0 : this.#memoryBytes
+  }
+
+  /** How many works a run enqueues, launches and library calls. */
+  get works(): number {
+    return this.#launches.count
   }
 
   run(inputs: readonly Storage[]): readonly Storage[] {
@@ -157,8 +163,8 @@ export class CudaExecutable implements Executable {
   #enqueue(stream: Stream, inputs: readonly Block[], fresh: readonly Block[], memory: readonly DevicePointer[]): void {
     const { driver } = this.device.runtime.session
     if (this.device.settings.separate)
-      zip(memory, this.#lowered.memory).forEach(([address, bytes]) => {
-        if (bytes > 0) driver.fill8(address, 0xff, bytes, stream)
+      this.#lowered.memory.forEach((bytes, slot) => {
+        if (bytes > 0) driver.fill8(at(memory, slot), 0xff, bytes, stream)
       })
     const outputs = this.#outputBlocks(fresh, (input) => at(inputs, input))
     this.#launches.enqueue(stream, [...[...inputs, ...outputs].map(({ address }) => address), ...memory])
@@ -215,12 +221,14 @@ export class CudaExecutable implements Executable {
     }
   }
 
-  /** Where the slots of our own memory are in this run. */
+  /** Where the slots of our own memory are in this run, and the counters. */
   #memory(): readonly DevicePointer[] {
-    const { memory } = this.#lowered
-    if (!this.device.settings.separate) return memory.map((bytes) => this.device.arena(bytes).address)
+    const { memory, counterBytes } = this.#lowered
+    const { runtime, settings } = this.device
+    const counters = counterBytes === 0 ? [] : [runtime.counters.address(counterBytes)]
+    if (!settings.separate) return [...memory.map((bytes) => this.device.arena(bytes).address), ...counters]
     if (this.#separate.length === 0) this.#separate = this.#allocateAll(memory)
-    return this.#separate.map(({ address }) => address)
+    return [...this.#separate.map(({ address }) => address), ...counters]
   }
 
   #advised(error: OutOfMemoryError): OutOfMemoryError {

@@ -3,12 +3,12 @@ import { CudaDevice, type DeviceSettings } from './device.ts'
 import { type Machine, discover } from './discovery.ts'
 import { thisMachine } from './discovery-machine.ts'
 import { type Probe, probe } from './discovery-probe.ts'
-import { doctorLines } from './doctor.ts'
+import { doctorLines, libraryDetails } from './doctor.ts'
 import { type Native, koffiNative } from './ffi/loader.ts'
-import { type ContractionOptions, openContractions } from './contractions.ts'
+import { type ContractionOptions, type Contractions, openContractions } from './contractions.ts'
 import { lowerStep } from './library.ts'
-import { type BuildProgress, attempt, openRuntime } from './runtime/index.ts'
-import type { Device } from '../tensor/device.ts'
+import { type Runtime, attempt, openRuntime } from './runtime/index.ts'
+import type { Device, Preparation } from '../tensor/device.ts'
 import { ValueError } from '../tensor/errors.ts'
 
 export { doctorLines }
@@ -22,8 +22,6 @@ export interface CudaOptions {
   readonly precision?: ContractionOptions['precision']
   /** Whether the same input must give the same bits in each run; true by default. */
   readonly deterministic?: boolean
-  /** Told of each kernel that is compiled: how many of how many are. */
-  readonly progress?: BuildProgress
   /** Loads the libraries; koffi by default. */
   readonly native?: Native
   /** Where to look for them; this machine by default. */
@@ -33,15 +31,16 @@ export interface CudaOptions {
 /**
  * A new device on an NVIDIA GPU.
  *
- * Environment: PULLBACK_CUDA_PATH (where the libraries are), PULLBACK_CACHE (compiled kernels), PULLBACK_GRAPHS=0 (launch
- * each step by itself instead of replaying a recorded graph), PULLBACK_TUNE=heuristics (take the libraries' first proposals
- * instead of timing them), PULLBACK_VERIFY=1 (compare each chosen way with a plain one), PULLBACK_CUDA_MEMORY=separate (each temporary its own
- * allocation, filled with NaN before each run: for finding faults).
+ * Environment: PULLBACK_CUDA_PATH (where the libraries are), PULLBACK_CACHE (compiled kernels and what was tuned),
+ * PULLBACK_CACHE_LIMIT (how many bytes they may take), PULLBACK_GRAPHS=0 (launch each step by itself instead of replaying a
+ * recorded graph), PULLBACK_TUNE=heuristics (take the libraries' first proposals instead of timing them),
+ * PULLBACK_TUNE_SECONDS (how long timing may take), PULLBACK_VERIFY=1 (compare each chosen way with a plain one),
+ * PULLBACK_CUDA_MEMORY=separate (each temporary its own allocation, filled with NaN before each run: for finding faults).
  *
  * @throws PullbackError 'device' with the first thing that is wrong, in one sentence; ValueError for a bad variable.
  */
 export function cudaDevice(options: CudaOptions = {}): Device {
-  const { environment = process.env, ordinal = 0, precision = 'tf32', deterministic = true, progress } = options
+  const { environment = process.env, ordinal = 0, precision = 'tf32', deterministic = true } = options
   const graphs = choice(environment, 'PULLBACK_GRAPHS', ['1', '0']) === '1'
   const separate = choice(environment, 'PULLBACK_CUDA_MEMORY', ['planned', 'separate']) === 'separate'
   const { found, native } = look(options)
@@ -49,17 +48,36 @@ export function cudaDevice(options: CudaOptions = {}): Device {
   const owners = (): string => made.device?.owners() ?? ''
   const runtime = openRuntime(found, native, { ordinal, environment, separate, owners })
   try {
-    const contractions = openContractions(runtime, { precision, deterministic, graphs, environment })
+    const progress = (state: Preparation): void => made.device?.tell(state)
+    const asked: ContractionOptions = { precision, deterministic, graphs, environment, progress }
+    const contractions = openContractions(runtime, asked)
     const settings: DeviceSettings = {
-      lowerStep: (step) => lowerStep(step, contractions),
+      lowering: { prepare: (steps) => contractions.prepare(steps), lower: (step) => lowerStep(step, contractions) },
       graphs,
       separate,
+      tuner: contractions.tuner,
+      details: () => ({ ...libraryDetails(found), ...describeUse(runtime, contractions, asked) }),
     }
-    made.device = new CudaDevice(runtime, progress === undefined ? settings : { ...settings, progress })
+    made.device = new CudaDevice(runtime, settings)
     return made.device
   } catch (error) {
     attempt(() => runtime.close())
     throw error
+  }
+}
+
+/** How programs are computed, by name: what the device's details say beside the libraries. */
+function describeUse(
+  { cubins, modules }: Runtime,
+  { tuner, cache }: Contractions,
+  { precision, deterministic, graphs }: ContractionOptions,
+): Readonly<Record<string, string>> {
+  const f32 = precision === 'tf32' ? 'f32 rounded to TF32' : 'f32 as IEEE says'
+  return {
+    products: `f16, bf16 and ${f32}, summed in f32${deterministic ? ', the same bits in each run' : ''}`,
+    programs: graphs ? 'recorded as graphs and replayed' : 'launched step by step',
+    kernels: `${modules.count} loaded, ${cubins.toString()}`,
+    tuning: `${tuner.toString()}${cache === undefined ? '' : `; ${cache.size} problems known in ${cache.file}`}`,
   }
 }
 

@@ -11,11 +11,11 @@ import type { Lowered } from './work.ts'
 /** The works of a step. */
 export function lowerStep(step: Step, contractions: Pick<Contractions, 'lower'>): Lowered {
   if (step.kind === 'library') return lowerLibrary(step.equation, contractions)
-  const { launches, scratchBytes } = printKernel(step.kernel, cudaDialect)
+  const { launches, scratchBytes, counterBytes = 0 } = printKernel(step.kernel, cudaDialect)
   const works = launches.map(({ source, parts, pointers, numbers }) => {
     return { kind: 'kernel', source, blocks: parts, threads: blockThreads, sharedBytes: 0, pointers, numbers } as const
   })
-  return { works, scratchBytes }
+  return { works, scratchBytes, counterBytes }
 }
 
 /** The works of a library step; operands are the equation's inputs, then its outputs. */

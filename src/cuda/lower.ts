@@ -34,17 +34,23 @@ export interface BoundCall extends Bound, Pick<LibraryCall, 'kind' | 'enqueue'> 
 /** One thing a stream is given. */
 export type BoundWork = BoundKernel | BoundCall
 
-/** A plan in terms of the GPU. The slots are the inputs, then the outputs, then the executable's own memory. */
+/** A plan in terms of the GPU. The slots are the inputs, the outputs, the executable's own memory, and the counters. */
 export interface LoweredPlan {
   readonly works: readonly BoundWork[]
   /** Bytes of each slot of the executable's own memory: one arena with the scratch behind it, or a slot for each buffer. */
   readonly memory: readonly number[]
+  /** Bytes of counters; with 0 they have no slot. */
+  readonly counterBytes: number
   /** Gives back what library calls hold. */
   release(): void
 }
 
-/** How a step is lowered: kernels through the printer, library steps through library.ts. */
-export type LowerStep = (step: Step) => Lowered
+/** How the steps of a plan are lowered: kernels through the printer, library steps through library.ts. */
+export interface Lowering {
+  /** Hears of all steps before the first of them is lowered. */
+  readonly prepare?: (steps: readonly Step[]) => void
+  readonly lower: (step: Step) => Lowered
+}
 
 const alignment = 256
 
@@ -54,21 +60,40 @@ const alignment = 256
  * `separate` gives each temporary and each step's scratch a slot of its own instead of places in one arena: more memory,
  * the same results, and any access outside of a buffer is one outside of an allocation.
  */
-export function lowerPlan(plan: Plan, lowerStep: LowerStep, separate = false): LoweredPlan {
-  const { lowered, release } = lowerSteps(plan.steps, lowerStep)
+export function lowerPlan(plan: Plan, lowering: Lowering, separate = false): LoweredPlan {
+  lowering.prepare?.(plan.steps)
+  const { lowered, release } = lowerSteps(plan.steps, lowering.lower)
   const order = arrangeSteps(plan.steps, lowered)
   const layout = separate ? separateLayout(plan, lowered) : arenaLayout(plan, lowered, order)
   const works = order.flatMap((steps) =>
     launchTogether(steps.map((step) => bindWorks(plan, step, at(lowered, step), layout))),
   )
-  return { works, memory: layout.memory, release }
+  return { works, memory: layout.memory, counterBytes: layout.counterBytes, release }
 }
 
 /** Where temporaries and scratch lie. */
 interface Layout {
   readonly memory: readonly number[]
+  readonly counterBytes: number
   temporary(buffer: number, offset: number): Place
   scratch(step: number): Place
+  counters(step: number): Place
+}
+
+/** Each step has counters of its own. */
+function layCounters(
+  plan: Plan,
+  lowered: readonly Lowered[],
+  memory: readonly number[],
+): Pick<Layout, 'counterBytes' | 'counters'> {
+  const slot = plan.inputs.length + plan.outputs.length + memory.length
+  const offsets: number[] = []
+  let counterBytes = 0
+  for (const { counterBytes: bytes = 0 } of lowered) {
+    offsets.push(counterBytes)
+    counterBytes += bytes
+  }
+  return { counterBytes, counters: (step) => ({ slot, offset: at(offsets, step) }) }
 }
 
 /** The scratch of steps that run together lies side by side, that of others in the same place. */
@@ -86,8 +111,10 @@ function arenaLayout(plan: Plan, lowered: readonly Lowered[], order: readonly (r
     scratchBytes = Math.max(scratchBytes, used)
   }
   const bytes = scratchBytes === 0 ? plan.arenaBytes : scratchAt + scratchBytes
+  const memory = bytes === 0 ? [] : [bytes]
   return {
-    memory: bytes === 0 ? [] : [bytes],
+    memory,
+    ...layCounters(plan, lowered, memory),
     temporary: (_buffer, offset) => ({ slot, offset }),
     scratch: (step) => ({ slot, offset: offsets.get(step) ?? scratchAt }),
   }
@@ -105,6 +132,7 @@ function separateLayout(plan: Plan, lowered: readonly Lowered[]): Layout {
   }
   return {
     memory,
+    ...layCounters(plan, lowered, memory),
     temporary: (buffer) => known(temporaries[buffer]),
     scratch: (step) => known(scratches[step]),
   }
@@ -113,7 +141,7 @@ function separateLayout(plan: Plan, lowered: readonly Lowered[]): Layout {
 /** Steps that differ only in their buffers are lowered once; where one cannot be, what the others hold is given back. */
 function lowerSteps(
   steps: readonly Step[],
-  lowerStep: LowerStep,
+  lowerStep: Lowering['lower'],
 ): { lowered: readonly Lowered[]; release: () => void } {
   const known = new Map<string, Lowered>()
   const release = (): void => {
@@ -138,27 +166,31 @@ function bindWorks(plan: Plan, step: number, lowered: Lowered, layout: Layout): 
   const { inputs, outputs, label } = at(plan.steps, step)
   const operands = [...inputs, ...outputs].map((buffer) => placeOf(plan, buffer, layout))
   const scratch = lowered.scratchBytes > 0 ? layout.scratch(step) : undefined
-  return bind(lowered.works, operands, scratch, { step, label })
+  return bind(lowered.works, { operands, scratch, counters: layout.counters(step) }, { step, label })
 }
 
 /**
- * The works of a lowered step by itself: slot i is operand i, and the slot behind the operands is the scratch. For running
- * one candidate outside of a plan.
+ * The works of a lowered step by itself: slot i is operand i, behind the operands are the scratch, where it has some, and
+ * the counters. For running one candidate outside of a plan.
  */
 export function bindAlone(lowered: Lowered, operands: number, label: string): readonly BoundWork[] {
   const places = range(operands).map((slot) => ({ slot, offset: 0 }))
   const scratch = lowered.scratchBytes > 0 ? { slot: operands, offset: 0 } : undefined
-  return bind(lowered.works, places, scratch, { step: 0, label })
+  const counters = { slot: operands + (scratch === undefined ? 0 : 1), offset: 0 }
+  return bind(lowered.works, { operands: places, scratch, counters }, { step: 0, label })
 }
 
-function bind(
-  works: readonly Work[],
-  operands: readonly Place[],
-  scratch: Place | undefined,
-  { step, label }: Bound,
-): BoundWork[] {
+/** What the pointers of a step's works lead to. */
+interface Places {
+  readonly operands: readonly Place[]
+  readonly scratch: Place | undefined
+  readonly counters: Place
+}
+
+function bind(works: readonly Work[], { operands, scratch, counters }: Places, { step, label }: Bound): BoundWork[] {
   const place = (pointer: PrintedPointer): Place => {
     if (pointer.kind === 'operand') return at(operands, pointer.index)
+    if (pointer.kind === 'counters') return { slot: counters.slot, offset: counters.offset + pointer.offset }
     if (scratch === undefined) throw new InternalError(`${label} points into scratch memory and has none`)
     return { slot: scratch.slot, offset: scratch.offset + pointer.offset }
   }

@@ -124,6 +124,43 @@ PB_INLINE void pb_write_4(void *p, const uint32_t *w) { pb_aligned(p, 4); memcpy
 #endif
 `
 
+/** Between the blocks of a launch: what the others wrote, past the cache of one multiprocessor; order, and counting. */
+const sharing = `
+#ifdef __CUDACC__
+PB_INLINE void pb_read_shared_16(const void *p, uint32_t *w) {
+  asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+    : "=r"(w[0]), "=r"(w[1]), "=r"(w[2]), "=r"(w[3]) : "l"(__cvta_generic_to_global(p)) : "memory");
+}
+PB_INLINE void pb_read_shared_8(const void *p, uint32_t *w) {
+  asm volatile("ld.relaxed.gpu.global.v2.u32 {%0, %1}, [%2];"
+    : "=r"(w[0]), "=r"(w[1]) : "l"(__cvta_generic_to_global(p)) : "memory");
+}
+PB_INLINE void pb_read_shared_4(const void *p, uint32_t *w) {
+  asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(w[0]) : "l"(__cvta_generic_to_global(p)) : "memory");
+}
+PB_INLINE void pb_fence() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
+PB_INLINE uint32_t pb_increment(uint32_t *p) {
+  uint32_t before;
+  asm volatile("atom.relaxed.gpu.global.add.u32 %0, [%1], 1;"
+    : "=r"(before) : "l"(__cvta_generic_to_global(p)) : "memory");
+  return before;
+}
+#else
+/* Blocks run one after the other here, and memory is never late: what is checked is that a fence lies on both sides. */
+static bool pb_sim_fenced;
+PB_INLINE void pb_expect_fence() { if (!pb_sim_fenced) abort(); }
+PB_INLINE void pb_read_shared_16(const void *p, uint32_t *w) { pb_expect_fence(); pb_read_16(p, w); }
+PB_INLINE void pb_read_shared_8(const void *p, uint32_t *w) { pb_expect_fence(); pb_read_8(p, w); }
+PB_INLINE void pb_read_shared_4(const void *p, uint32_t *w) { pb_expect_fence(); pb_read_4(p, w); }
+PB_INLINE void pb_fence() { pb_sim_fenced = true; }
+PB_INLINE uint32_t pb_increment(uint32_t *p) {
+  pb_expect_fence();
+  pb_sim_fenced = false;
+  return (*p)++;
+}
+#endif
+`
+
 /** Between f32 and the 16-bit formats, rounded to nearest even. */
 const halves = `
 #ifdef __CUDACC__
@@ -167,4 +204,4 @@ PB_INLINE float pb_float_of_bf16(uint16_t x) { return pb_float_of_bits((uint32_t
 `
 
 /** Everything with two bodies. */
-export const devicePrelude: string = [launch, bits, access, halves].join('')
+export const devicePrelude: string = [launch, bits, access, sharing, halves].join('')

@@ -51,6 +51,14 @@ template <int W> PB_INLINE void pb_write(void *p, const uint32_t *w) {
     for (int i = 0; i < W; i += 4) pb_write_16((uint32_t *)p + i, w + i);
   }
 }
+template <int W> PB_INLINE void pb_read_shared(const void *p, uint32_t *w) {
+  if constexpr (W == 1) pb_read_shared_4(p, w);
+  else if constexpr (W == 2) pb_read_shared_8(p, w);
+  else {
+    PB_UNROLL
+    for (int i = 0; i < W; i += 4) pb_read_shared_16((const uint32_t *)p + i, w + i);
+  }
+}
 template <class T> PB_INLINE typename T::value pb_get(const void *p) { return T::wide(*(const typename T::bits *)p); }
 template <class T> PB_INLINE void pb_put(void *p, typename T::value x) { *(typename T::bits *)p = T::narrow(x); }
 template <class T, int V> PB_INLINE void pb_load(const void *p, typename T::value *x) {
@@ -125,5 +133,34 @@ PB_INLINE void pb_combine(void *shared, R *x, uint32_t place, uint32_t depth, ui
 }
 `
 
+/** What blocks of one launch tell each other: numbers of 4 and 8 bytes, and who of them is the last. */
+const sharing = `
+/* Reads what other blocks of this launch have written before pb_last_block. */
+template <class T, int V> PB_INLINE void pb_load_shared(const void *p, typename T::value *x) {
+  constexpr int words = sizeof(typename T::bits) / 4;
+  uint32_t w[V * words];
+  pb_read_shared<V * words>(p, w);
+  PB_UNROLL
+  for (int k = 0; k < V; ++k) {
+    if constexpr (words == 2) x[k] = T::wide((typename T::bits)((uint64_t)w[2 * k + 1] << 32 | w[2 * k]));
+    else x[k] = T::wide((typename T::bits)w[k]);
+  }
+}
+/* Whether this block is the last of \`count\` to call, all threads of each; what the others wrote before can be read then.
+   The counter is zero before the first and after the last. */
+PB_INLINE bool pb_last_block(uint32_t *counter, uint32_t count) {
+  PB_SHARED uint32_t last;
+  pb_barrier();
+  if (pb_thread() == 0) {
+    pb_fence();
+    last = pb_increment(counter) + 1 == count;
+    if (last != 0) *counter = 0;
+    pb_fence();
+  }
+  pb_barrier();
+  return last != 0;
+}
+`
+
 /** Memory and reductions; behind the registers. */
-export const memoryPrelude: string = [types, vectors, reducing].join('')
+export const memoryPrelude: string = [types, vectors, reducing, sharing].join('')

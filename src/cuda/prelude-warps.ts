@@ -61,6 +61,31 @@ template <int LEFT> PB_INLINE void pb_async_wait() { pb_sim_async_wait(LEFT); }
 #endif
 `
 
+/**
+ * 16 bytes of shared memory at an address that is a multiple of 16, and the larger of x and 0, NaN where x is NaN.
+ */
+const pieces = `
+#ifdef __CUDACC__
+PB_INLINE void pb_shared_read_16(pb_shared_address from, uint32_t *w) {
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+    : "=r"(w[0]), "=r"(w[1]), "=r"(w[2]), "=r"(w[3]) : "r"(from) : "memory");
+}
+PB_INLINE void pb_shared_write_16(pb_shared_address to, const uint32_t *w) {
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};"
+    :: "r"(to), "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3]) : "memory");
+}
+PB_INLINE float pb_positive(float x) {
+  float y;
+  asm("max.NaN.f32 %0, %1, 0f00000000;" : "=f"(y) : "f"(x));
+  return y;
+}
+#else
+PB_INLINE void pb_shared_read_16(pb_shared_address from, uint32_t *w) { pb_aligned(from, 16); memcpy(w, from, 16); }
+PB_INLINE void pb_shared_write_16(pb_shared_address to, const uint32_t *w) { pb_aligned(to, 16); memcpy(to, w, 16); }
+PB_INLINE float pb_positive(float x) { return x > 0.0f || x != x ? x : 0.0f; }
+#endif
+`
+
 /** Of the lane whose number differs in the bits of \`mask\`; and words [lane][word] of four neighbouring lanes transposed. */
 const shuffles = `
 #ifdef __CUDACC__
@@ -192,5 +217,5 @@ ${product('f16')}${product('bf16')}`
 /** Behind the rest of the prelude, in front of the sources that need it; more than once is as good as once. */
 export const warpPrelude = `#ifndef PB_WARPS
 #define PB_WARPS
-${[launch, copies, shuffles, matrices, products].join('')}#endif
+${[launch, copies, pieces, shuffles, matrices, products].join('')}#endif
 `

@@ -40,6 +40,8 @@ export interface Lowered {
   readonly works: readonly Work[]
   /** Used while the step runs, free for the next one. */
   readonly scratchBytes: number
+  /** Bytes that are zero before each work and behind it: by them blocks count themselves; 0 unless said. */
+  readonly counterBytes?: number
   /** Gives back what the calls hold (descriptors, plans). */
   release?(): void
 }

@@ -45,12 +45,31 @@ export interface DeviceMemory {
   readonly cached: number
 }
 
+/** How far a device is with making a program ready, which holds the thread that asked for it. */
+export interface Preparation {
+  /** What is being done: `tuning`, `compiling`. */
+  readonly phase: string
+  readonly done: number
+  readonly total: number
+}
+
 /** A place where tensors live and programs run. */
 export interface Device {
   /** `cpu`, `cuda:0`, `reference`. */
   readonly name: string
   /** One line about the machine and the libraries in use, for a run's header. */
   readonly description: string
+  /** More about it by name, for a run's header: libraries with their paths, how it was tuned. It grows with use. */
+  details(): Readonly<Record<string, string>>
+  /**
+   * Which way was chosen where a device has several whose bits differ, by problem: what a run that is to go on with the
+   * same bits hands to `prefer`. What was preferred and did not come up yet is among them.
+   */
+  choices(): Readonly<Record<string, string>>
+  /** Asks that these ways be chosen from here on, where they are to be had; `choices` tells what became of it. */
+  prefer(choices: Readonly<Record<string, string>>): void
+  /** Tells `listener` from here on how far programs are that are made ready; nobody if undefined. */
+  watch(listener: ((state: Preparation) => void) | undefined): void
   /** Copies `data` into fresh storage; `data` may be changed as soon as this returns. */
   upload(data: StorageArray, type: TensorType): Storage
   /** Waits for what was enqueued and copies the elements out; rejects with what went wrong in it. */

@@ -2,21 +2,31 @@
 import { scalar } from '../tensor/dispatch.ts'
 import { isFloat } from '../tensor/dtype.ts'
 import { all } from '../tensor/ops/reduce.ts'
+import { stack } from '../tensor/ops/movement.ts'
 import { cast, isFinite, logicalAnd } from '../tensor/ops/pointwise.ts'
-import { zip } from '../tensor/shape.ts'
+import { range, zip } from '../tensor/shape.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import { flatten, leavesOf } from '../tensor/tree.ts'
 import type { Layer, Mode, TensorTree } from '../nn/layer.ts'
 import { type Precision, withPrecision } from './policy.ts'
 
-/** Whether no element of any floating leaf is infinite or NaN: a bool scalar. Leaves are read in the dtype they have. */
+/**
+ * Whether no element of any floating leaf is infinite or NaN: a bool scalar. Leaves are read in the dtype they have. A
+ * model has hundreds: a few at a time become one element of a vector, so that no flag waits for a long chain of others.
+ */
 export function allFinite(tree: TensorTree): Tensor {
   const flags = leavesOf<Tensor>(tree)
     .filter((leaf) => isFloat(leaf.dtype))
     .map((leaf) => all(isFinite(leaf)))
-  const [first, ...rest] = flags
-  return first === undefined ? cast(scalar(1, 'i32'), 'bool') : rest.reduce((a, b) => logicalAnd(a, b), first)
+  if (flags.length === 0) return cast(scalar(1, 'i32'), 'bool')
+  const parts = range(Math.ceil(flags.length / flagsTogether)).map((part) =>
+    flags.slice(part * flagsTogether, (part + 1) * flagsTogether).reduce((a, b) => logicalAnd(a, b)),
+  )
+  return all(stack(parts))
 }
+
+/** Flags that become one element. */
+const flagsTogether = 8
 
 /** How the batch was prepared in the step that failed. */
 export interface DiagnosisOptions extends Pick<Mode, 'key'> {

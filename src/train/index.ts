@@ -87,6 +87,8 @@ export {
 } from './checkpoint.ts'
 export { type Ending, type FitOptions, type FitResult, type LoopCheckpoints, fit } from './loop.ts'
 export { disposeTree } from './run/batch.ts'
+export { type Computed, computedOf } from './run/computed.ts'
+export { type DeviceReporter, deviceReporter } from './run/device-report.ts'
 export { type Evaluation, type EvaluateOptions, evaluate } from './run/evaluate.ts'
 export { evaluationRecord, evaluationLine } from './run/report.ts'
 export {

@@ -1,6 +1,7 @@
 // The training loop: epochs of steps, evaluations, checkpoints, records and progress, around one compiled step.
 // Batches come from a source (run/source.ts), a run begins in run/start.ts, and flags are the programs' business.
 import type { Layer, TensorTree } from '../nn/layer.ts'
+import { defaultDevice } from '../tensor/dispatch.ts'
 import { ValueError } from '../tensor/errors.ts'
 import { makeAccumulatingStep } from './accumulate.ts'
 import { type RunIdentity, type RunPosition, checkpointEntries, checkpointMetadata } from './checkpoint.ts'
@@ -8,6 +9,8 @@ import { type EvalStep, makeEvalStep } from './eval-step.ts'
 import { saveCheckpoint } from './files/checkpoint.ts'
 import type { RunLog } from './report/dllogger.ts'
 import type { ProgressReporter } from './report/progress.ts'
+import { computedNotes } from './run/computed.ts'
+import { type DeviceReporter, deviceReporter } from './run/device-report.ts'
 import { type EpochResult, type StepFunction, trainEpoch } from './run/epoch.ts'
 import { type Evaluation, evaluate } from './run/evaluate.ts'
 import { checkFiniteLoss } from './run/finite-loss.ts'
@@ -76,6 +79,7 @@ interface Context<P extends TensorTree, S extends TensorTree> {
   readonly evalStep: EvalStep<P, S>
   readonly stepsAnEpoch: number
   readonly report: RunReporter
+  readonly device: DeviceReporter
 }
 
 /**
@@ -104,6 +108,7 @@ export async function fit<P extends TensorTree, S extends TensorTree>(
   } finally {
     context.step.clear()
     context.evalStep.clear()
+    context.device.close()
   }
 }
 
@@ -120,6 +125,7 @@ async function prepare<P extends TensorTree, S extends TensorTree>(options: FitO
     evalStep: makeEvalStep(options.model, options),
     stepsAnEpoch,
     report: runReporter({ ...options, stepsAnEpoch, skipped: await run.state.skipped.item() }),
+    device: deviceReporter(defaultDevice(), options, run.computed),
   }
 }
 
@@ -170,7 +176,7 @@ async function runEpoch<P extends TensorTree, S extends TensorTree>(
 }
 
 function trainSteps<P extends TensorTree, S extends TensorTree>(
-  { options, step, stepsAnEpoch, report }: Context<P, S>,
+  { options, step, stepsAnEpoch, report, device }: Context<P, S>,
   { state, position }: Run<P, S>,
 ): Promise<EpochResult<P, S>> {
   const { data, accumulate = 1, schedule } = options
@@ -188,6 +194,7 @@ function trainSteps<P extends TensorTree, S extends TensorTree>(
     signal: options.signal,
     onStep: async (told, newest) => {
       report.step(told)
+      if (told.firstSeconds !== undefined) device.prepared()
       await checkFiniteLoss(options, told, newest, { epoch, stepsAnEpoch })
     },
   }).then((result) => {
@@ -198,7 +205,7 @@ function trainSteps<P extends TensorTree, S extends TensorTree>(
 
 /** Evaluates the averages where they are kept, else the weights; undefined if interrupted or not wanted. */
 async function validate<P extends TensorTree, S extends TensorTree>(
-  { options, evalStep, report }: Context<P, S>,
+  { options, evalStep, report, device }: Context<P, S>,
   { state, position }: Run<P, S>,
 ): Promise<Evaluation | undefined> {
   if (options.evaluation === false) return undefined
@@ -209,6 +216,7 @@ async function validate<P extends TensorTree, S extends TensorTree>(
     onBatch: (done, total, means, rates) => report.evaluating(position.epoch, done, total, means, rates),
   })
   if (found !== undefined) report.evaluated(position.epoch, found)
+  device.prepared()
   return found
 }
 
@@ -236,7 +244,7 @@ async function save<P extends TensorTree, S extends TensorTree>(
       ...(keep === undefined ? {} : { keep }),
     },
     await checkpointEntries(state),
-    checkpointMetadata(position, identity, notes),
+    checkpointMetadata(position, identity, { ...notes, ...computedNotes(defaultDevice()) }),
   )
 }
 

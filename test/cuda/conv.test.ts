@@ -44,6 +44,18 @@ const engines: FakeEngines = {
 }
 
 describe('candidates', () => {
+  test('that compile their kernel are as many as allowed, those that compile none as many as there are', () => {
+    const compiling = [1, 2, 3].map((engine) => ({ engine, behavior: ['RUNTIME_COMPILATION'] as const }))
+    const { cudnn } = fakeCudnn({ A: [...compiling, { engine: 4 }], FALLBACK: [{ engine: 5 }] })
+    const found = (compiledEngines?: number) =>
+      all(propertiesSession(cudnn, '{}'), problem, compiledEngines === undefined ? {} : { compiledEngines }).map(
+        ({ id }) => id.replace('cudnn:engine ', ''),
+      )
+    expect(found()).toEqual(['1', '2', '3', '4', '5'])
+    expect(found(1)).toEqual(['1', '4', '5'])
+    expect(found(0)).toEqual(['4', '5'])
+  })
+
   test('are what is left of both heuristics, in order, each once; the rest is named with its reason', () => {
     const { cudnn } = fakeCudnn(engines)
     const dropped: string[] = []

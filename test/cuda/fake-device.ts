@@ -29,7 +29,7 @@ export function fakeDevice({ gpu = new FakeGpu(), graphs = true, separate = fals
   const owners = (): string => made.device?.owners() ?? ''
   const environment = { PULLBACK_CACHE: cache() }
   const runtime = openRuntime(fakeProbe(gpu), gpu.native(), { ordinal: 0, environment, separate, owners })
-  const device = new CudaDevice(runtime, { lowerStep: (step) => lowerFake(gpu, step), graphs, separate })
+  const device = new CudaDevice(runtime, { lowering: { lower: (step) => lowerFake(gpu, step) }, graphs, separate })
   made.device = device
   return { gpu, device }
 }
@@ -102,8 +102,9 @@ function lowerFake(gpu: FakeGpu, step: Step): Lowered {
   const pointers = range(count).map((index) => ({ kind: 'operand', index }) as const)
   const scratch = { kind: 'scratch', offset: 256 } as const
   const launch = { source: { name, text: name }, blocks: 1, threads: 256, sharedBytes: 0 }
+  const alone = { kind: 'call', label: 'nothing', enqueue: () => undefined } as const // is not launched with others
   return {
-    works: [{ kind: 'kernel', ...launch, pointers: [...pointers, scratch], numbers: [7] }],
+    works: [{ kind: 'kernel', ...launch, pointers: [...pointers, scratch], numbers: [7] }, alone],
     scratchBytes: 512,
   }
 }
@@ -112,8 +113,9 @@ function kernelRun(gpu: FakeGpu, step: KernelStep): (operands: readonly bigint[]
   const { kernel } = step
   const last = ({ strides, offset }: Access): number =>
     zip(strides, kernel.axes).reduce((end, [stride, { extent }]) => end + Math.max(0, stride * (extent - 1)), offset)
-  const inputs = kernel.inputs.map((input) => ({ dtype: input.dtype, count: last(input) + 1 }))
-  const results = [...kernel.stores, ...kernel.reductions]
+  const operands = (kernel.epilogue?.inputs ?? []).filter(({ reduction }) => reduction === undefined)
+  const inputs = [...kernel.inputs, ...operands].map((input) => ({ dtype: input.dtype, count: last(input) + 1 }))
+  const results = [...kernel.stores, ...kernel.reductions, ...(kernel.epilogue?.stores ?? [])]
   const outputs = step.outputs.map((_, index) => {
     const mine = results.filter(({ output }) => output === index)
     return { dtype: at(mine, 0).dtype, count: Math.max(...mine.map(last)) + 1 }

@@ -72,10 +72,21 @@ export class HostKernels {
   }
 
   /** The one result, of `count` 16-bit elements. Seed 0 runs blocks and threads in their natural order. */
-  run(lowered: Lowered, inputs: readonly Uint16Array[], count: number, seed = 0): Uint16Array {
+  run(lowered: Lowered, inputs: readonly (Uint16Array | Float32Array)[], count: number, seed = 0): Uint16Array {
+    const [result] = this.runAll(lowered, inputs, [2 * count], seed)
+    return new Uint16Array(result?.buffer ?? new ArrayBuffer(0))
+  }
+
+  /** All results, of so many bytes each. */
+  runAll(
+    lowered: Lowered,
+    inputs: readonly (Uint16Array | Float32Array)[],
+    resultBytes: readonly number[],
+    seed = 0,
+  ): readonly Uint8Array[] {
     const { launch, alloc, free, copyIn, copyOut } = this.#call
     const poison = (bytes: number): Uint8Array => new Uint8Array(bytes).fill(0xff)
-    const contents = [...inputs, poison(2 * count), poison(lowered.scratchBytes)]
+    const contents = [...inputs, ...resultBytes.map(poison), poison(lowered.scratchBytes)]
     const places = contents.map((content) => {
       const place = alloc(content.byteLength) as bigint
       copyIn(place, content, content.byteLength)
@@ -90,10 +101,13 @@ export class HostKernels {
       const complaint = launch(number, argument, blocks, threads, sharedBytes, seed) as string | null
       if (complaint !== null) throw new Error(`${source.name}: ${complaint}`)
     }
-    const result = new Uint16Array(count)
-    copyOut(result, at(places, inputs.length), result.byteLength)
+    const results = resultBytes.map((bytes, i) => {
+      const result = new Uint8Array(bytes)
+      copyOut(result, at(places, inputs.length + i), bytes)
+      return result
+    })
     for (const [place, content] of zip(places, contents)) free(place, content.byteLength)
-    return result
+    return results
   }
 
   close(): void {

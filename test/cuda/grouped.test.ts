@@ -62,7 +62,7 @@ beforeAll(() => {
   host = new HostKernels(
     kinds.map((kind) => lower(equationOf({ ...kind, groups: 32 / kind.width, images: [1, 7, 7] }))),
   )
-})
+}, 120_000)
 afterAll(() => {
   host.close()
 })
@@ -127,6 +127,18 @@ describe('whose convolutions these are', () => {
         }
   })
 })
+
+// What is beside the image was once marked by an image number of 255, which is below the number of images of a batch of 256.
+it.each(directions)(
+  '%s: columns beside the image are zeros, in batches of more than 255 images as well',
+  (direction) => {
+    const equation = equationOf({ direction, dtype: 'f16', width: 8, stride: 1, groups: 4, images: [257, 2, 3] })
+    const operands = operandsOf(equation, integers(generator(1), 1))
+    const count = sizeOf(at(equation.outputs, 0).type.shape)
+    const got = host.run(lower(equation), operands, count)
+    expect(difference(decode('f16', got), expected(equation, operands))).toBe('')
+  },
+)
 
 describe.each(kinds)('$direction of stride $stride, groups of $width, $dtype', (kind) => {
   it('has the reference bits for whole numbers, however threads take turns and blocks are cut', () => {

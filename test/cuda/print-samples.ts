@@ -91,7 +91,7 @@ function spanOf({ strides, offset }: Access, extents: readonly number[]): number
 }
 
 /** One more node; operands of other dtypes become casts. */
-function addNode(nodes: KernelNode[], [kind = 0, a = 0, b = 0, c = 0]: readonly number[], access: Access): void {
+export function addNode(nodes: KernelNode[], [kind = 0, a = 0, b = 0, c = 0]: readonly number[], access: Access): void {
   const first = a % nodes.length
   const { dtype } = at(nodes, first)
   const fitting = (choice: number, wanted: DType): number => {

@@ -1,6 +1,7 @@
 // Every kernel of a small training step, printed as CUDA and run on the host, against plain loops; the inputs are random.
 import { describe, expect, it } from 'vitest'
-import type { KernelStep, Plan, PlanBuffer } from '../../src/compile/index.ts'
+import type { Kernel, KernelStep, Plan, PlanBuffer } from '../../src/compile/index.ts'
+import { epilogueAlone, inputCount, withoutEpilogue } from '../../src/compile/kernel.ts'
 import type { DType } from '../../src/tensor/dtype.ts'
 import { decode, encode, roundTo } from '../../src/tensor/half.ts'
 import { at, range, sizeOf, zip } from '../../src/tensor/shape.ts'
@@ -47,9 +48,15 @@ function errorsOf(sim: SimKernels, plan: Plan, step: KernelStep): ResultError[] 
   const results = buffers(step.outputs).map(({ type }) => ({ dtype: type.dtype, count: sizeOf(type.shape) }))
   const expected = results.map(({ count }) => new Array<number>(count).fill(0))
   const inputs = zip(buffers(step.inputs), arrays).map(([{ type }, values]) => encode(type.dtype, values))
-  runKernel(step.kernel, arrays, expected)
+  runKernel(withoutEpilogue(step.kernel), arrays, expected)
   const [first = [], second = []] = [0, 9].map((seed) => sim.run(step.kernel, inputs, results, seed))
   expect(second, step.label).toEqual(first)
+  runLast(
+    step.kernel,
+    arrays,
+    zip(results, first).map(([{ dtype }, array]) => decode(dtype, array)),
+    expected,
+  )
   return results.map(({ dtype, count }, i) => {
     const got = decode(dtype, at(first, i))
     const meant = at(expected, i)
@@ -59,6 +66,22 @@ function errorsOf(sim: SimKernels, plan: Plan, step: KernelStep): ResultError[] 
     const share = error === 0 ? 0 : error / Math.max(size, Number.MIN_VALUE) / tolerance[dtype]
     return { label: `${step.label}:${dtype}[${count}]`, share }
   })
+}
+
+/** The epilogue on the results that the kernel gave: differences of sums may be much less exact than they. */
+function runLast(
+  kernel: Kernel,
+  inputs: readonly number[][],
+  got: readonly ArrayLike<number>[],
+  out: number[][],
+): void {
+  const end = epilogueAlone(kernel)
+  if (end === undefined) return
+  const count = inputCount(kernel)
+  const operands = end.operands.map((operand) =>
+    operand < count ? at(inputs, operand) : Array.from(at(got, operand - count)),
+  )
+  runKernel(end.kernel, operands, out)
 }
 
 /** Numbers between 0.5 and 1.5; 0 and 1 for integers. */

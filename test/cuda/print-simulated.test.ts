@@ -3,12 +3,14 @@
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Kernel, KernelNode } from '../../src/compile/index.ts'
+import { withoutEpilogue } from '../../src/compile/kernel.ts'
 import { cudaDialect, printKernel } from '../../src/compile/print/index.ts'
 import { decode, encode, roundTo } from '../../src/tensor/half.ts'
 import { at, range, sizeOf } from '../../src/tensor/shape.ts'
 import { runs } from '../runs.ts'
 import { SimKernels } from '../sim/kernels.ts'
 import { runKernel } from '../support/plan-evaluator.ts'
+import { arbitraryEpilogue, expectEpilogue } from './epilogues.ts'
 import { arbitrarySample, denseAccess, expectAgreement, reduceKernel } from './print-samples.ts'
 
 /** Kernels that one run of the compiler takes. */
@@ -32,15 +34,34 @@ describe('a printed CUDA kernel computes what the kernel means, whatever the ord
   })
 })
 
+describe('an epilogue', () => {
+  it('makes of the results what it means', { timeout: 120_000 }, () => {
+    const samples = fc.array(arbitraryEpilogue(), { minLength: batch, maxLength: batch })
+    const property = fc.property(samples, (list) => {
+      const pairs = list.map((sample) => ({ sample, alone: withoutEpilogue(sample.kernel) }))
+      const sim = new SimKernels(pairs.flatMap(({ sample, alone }) => [sample.kernel, alone]))
+      try {
+        for (const { sample, alone } of pairs)
+          for (const seed of [0, 5])
+            expectEpilogue((kernel, inputs, outputs) => sim.run(kernel, inputs, outputs, seed), sample, alone)
+      } finally {
+        sim.close()
+      }
+    })
+    fc.assert(property, { numRuns: runs(2), endOnFailure: true })
+  })
+})
+
 describe('large kernels', () => {
-  const shapes: readonly (readonly [string, readonly number[], readonly ('map' | 'reduce')[], number])[] = [
-    ['rows of 24 columns, in two launches', [20_000, 24], ['reduce', 'map'], 2],
-    ['rows of 1050 columns', [300, 1050], ['reduce', 'map'], 1],
-    ['rows of one column, in two launches', [70_001, 1], ['reduce', 'map'], 2],
-    ['along a few long rows, in two launches', [3, 70_001], ['map', 'reduce'], 2],
-    ['along many short rows', [5000, 7], ['map', 'reduce'], 1],
-    ['over the axes around one that stays', [6, 10, 50, 64], ['reduce', 'map', 'reduce', 'map'], 1],
-    ['all elements', [120_000], ['reduce'], 2],
+  /** The last says whether blocks share sums. */
+  const shapes: readonly (readonly [string, readonly number[], readonly ('map' | 'reduce')[], boolean])[] = [
+    ['rows of 24 columns, shared by blocks', [20_000, 24], ['reduce', 'map'], true],
+    ['rows of 1050 columns', [300, 1050], ['reduce', 'map'], false],
+    ['rows of one column, shared by blocks', [70_001, 1], ['reduce', 'map'], true],
+    ['along a few long rows, shared by blocks', [3, 70_001], ['map', 'reduce'], true],
+    ['along many short rows', [5000, 7], ['map', 'reduce'], false],
+    ['over the axes around one that stays', [6, 10, 50, 64], ['reduce', 'map', 'reduce', 'map'], false],
+    ['all elements, shared by blocks', [120_000], ['reduce'], true],
   ]
   const kernels = shapes.flatMap(([, extents, roles]) =>
     (['f32', 'f16'] as const).map((dtype) => reduceKernel(dtype, extents, roles)),
@@ -53,7 +74,7 @@ describe('large kernels', () => {
     sim.close()
   })
 
-  it.each(shapes)('sums %s', { timeout: 60_000 }, (name, extents, roles, launches) => {
+  it.each(shapes)('sums %s', { timeout: 60_000 }, (name, extents, roles, shared) => {
     const index = shapes.findIndex(([known]) => known === name)
     for (const kernel of kernels.slice(2 * index, 2 * index + 2)) {
       const { dtype } = at(kernel.inputs, 0)
@@ -81,7 +102,8 @@ describe('large kernels', () => {
           expect(Math.abs(sum - at(at(expected, i), place))).toBeLessThanOrEqual(magnitude * 2 ** -24 * 128)
         })
       })
-      expect(printKernel(kernel, cudaDialect).launches.length).toBe(launches)
+      const { launches, counterBytes = 0 } = printKernel(kernel, cudaDialect)
+      expect([launches.length, counterBytes > 0]).toEqual([1, shared])
     }
   })
 })

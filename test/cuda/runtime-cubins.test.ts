@@ -1,5 +1,14 @@
 // Machine code on disk: nothing is compiled twice, whatever it depends on is part of its name, what is broken is made again.
-import { mkdtempSync, readFileSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -25,16 +34,17 @@ describe('machine code on disk', () => {
     const compiled: string[] = []
     const options: string[][] = []
     const living = new Set<bigint>()
+    const wrong = new Set<bigint>()
     const nvrtc = {
       createProgram: (source: string, name: string) => {
         compiled.push(name)
         const program = BigInt(compiled.length)
         living.add(program)
-        if (source.includes('wrong')) options.push(['wrong'])
+        if (source.includes('wrong')) wrong.add(program)
         return program
       },
-      compileProgram: (_: bigint, flags: readonly string[]) => {
-        if (options.at(-1)?.[0] === 'wrong')
+      compileProgram: (program: bigint, flags: readonly string[]) => {
+        if (wrong.has(program))
           throw new CudaError('NVRTC', 'nvrtcCompileProgram', 6, { name: 'NVRTC_ERROR_COMPILATION', text: '' })
         options.push([...flags])
       },
@@ -93,6 +103,21 @@ describe('machine code on disk', () => {
     expect(compiled).toHaveLength(6)
     expect(readdirSync(folder).sort()).toEqual(files.sort())
     expect(statSync(one).mode & 0o077).toBe(0)
+  })
+
+  it('makes room once, before the first kernel is compiled, and is younger for being used', () => {
+    const { nvrtc, compiled } = compiler()
+    const room: number[] = []
+    const cubins = (): Cubins => new Cubins(nvrtc, folder, target, () => room.push(compiled.length))
+    const first = cubins()
+    first.get(sources.slice(0, 1))
+    first.get(sources)
+    expect(room).toEqual([0])
+    const used = (): number[] => readdirSync(folder).map((name) => statSync(join(folder, name)).mtimeMs)
+    for (const name of readdirSync(folder)) utimesSync(join(folder, name), 1, 1)
+    cubins().get(sources)
+    expect(room).toEqual([0])
+    expect(Math.min(...used())).toBeGreaterThan(1000)
   })
 
   it('is not needed: a folder that cannot be written costs time only', () => {

@@ -2,7 +2,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { CudaError } from '../../src/cuda/ffi/status.ts'
-import { Tuner, type TunerOptions, tuningOptions } from '../../src/cuda/tune/index.ts'
+import { Tuner, type TunerOptions, type TuningCache, tuningOptions } from '../../src/cuda/tune/index.ts'
 import { median, timeCandidates } from '../../src/cuda/tune/timing.ts'
 import { PullbackError, ValueError } from '../../src/tensor/errors.ts'
 import { at, range } from '../../src/tensor/shape.ts'
@@ -201,7 +201,7 @@ describe('modes', () => {
     }
     expect(tuner.choose(task).id).toBe('c0')
     expect(log).toEqual([])
-    expect(tuner.toString()).toBe('tuning by heuristics: 1 untimed')
+    expect(tuner.toString()).toBe('by heuristics: 1 untimed')
   })
 
   test('a list that ends in an error is used as far as it goes', () => {
@@ -217,8 +217,8 @@ describe('modes', () => {
   })
 
   test('the environment chooses', () => {
-    expect(tuningOptions({})).toEqual({ mode: 'time', verify: false })
-    expect(tuningOptions({ PULLBACK_TUNE: 'heuristics', PULLBACK_VERIFY: '1' })).toEqual({
+    expect(tuningOptions({})).toMatchObject({ mode: 'time', verify: false })
+    expect(tuningOptions({ PULLBACK_TUNE: 'heuristics', PULLBACK_VERIFY: '1' })).toMatchObject({
       mode: 'heuristics',
       verify: true,
     })
@@ -261,6 +261,43 @@ describe('steps that share a choice', () => {
   })
 })
 
+describe('a budget', () => {
+  test('that is used up: what is left takes the first, once said, and is not kept', () => {
+    const kept: string[] = []
+    const cache = { get: () => undefined, set: (key: string) => kept.push(key) } as unknown as TuningCache
+    const { tuner, notes } = tunerOver({ time: (id) => (id === 'c1' ? 1 : 10) }, { cache, budget: 1e-6 })
+    const chosen = ['a', 'b', 'c'].map((key) => tuner.choose(fakeTask(key, three)).id)
+    expect(chosen).toEqual(['c1', 'c0', 'c0'])
+    expect(kept).toEqual(['a'])
+    expect(tuner.counts).toMatchObject({ timed: 1, untimed: 2 })
+    expect(notes).toHaveLength(1)
+    expect(notes[0]).toMatch(/PULLBACK_TUNE_SECONDS allows no more/)
+  })
+
+  test('of no time at all is one of heuristics', () => {
+    const { tuner } = tunerOver({}, { budget: 0 })
+    expect(tuner.choose(fakeTask('a', three)).id).toBe('c0')
+    expect(tuner.counts).toMatchObject({ timed: 0, untimed: 1 })
+  })
+
+  test('is read from the environment', () => {
+    const budget = (text?: string) => tuningOptions(text === undefined ? {} : { PULLBACK_TUNE_SECONDS: text }).budget
+    expect([budget(), budget('90'), budget('0')]).toEqual([40_000, 90_000, 0])
+    for (const wrong of ['soon', '-1']) expect(() => budget(wrong)).toThrow(/expected PULLBACK_TUNE_SECONDS/)
+  })
+})
+
+test('a problem is open as long as nothing says how it will be settled', () => {
+  const cache = { get: (key: string) => (key === 'kept' ? {} : undefined), set: () => undefined }
+  const { tuner } = tunerOver({}, { cache: cache as unknown as TuningCache })
+  tuner.require({ wanted: 'c1' })
+  tuner.choose(fakeTask('settled', three))
+  expect(['fresh', 'kept', 'wanted', 'settled'].map((key) => tuner.isOpen(key))).toEqual([true, false, false, false])
+  expect(['fresh', 'settled'].map((key) => tuner.isSettled(key))).toEqual([false, true])
+  expect(tunerOver({}, { mode: 'heuristics' }).tuner.isOpen('fresh')).toBe(false)
+  expect(tuner.chosen()).toEqual({ wanted: 'c1', settled: 'c0' })
+})
+
 describe('resuming', () => {
   const fastest = (fast: string) => ({ time: (id: string) => (id === fast ? 1 : 10) })
 
@@ -268,27 +305,29 @@ describe('resuming', () => {
     const before = tunerOver(fastest('c2')).tuner
     before.choose(fakeTask('p', three))
     const { tuner } = tunerOver(fastest('c0'))
-    expect(tuner.require(before.chosen())).toEqual([])
+    tuner.require(before.chosen())
     const task = fakeTask('p', three)
     expect(tuner.choose(task).id).toBe('c2')
     expect(unreleased(task)).toEqual(['c2'])
-    expect(tuner.differences()).toEqual([])
+    expect(tuner.chosen()).toEqual(before.chosen())
   })
 
   test('what is not to be had any more is chosen anew, and said', () => {
     const { tuner, notes } = tunerOver(fastest('c1'))
     tuner.require({ p: 'gone', unused: 'x' })
     expect(tuner.choose(fakeTask('p', three)).id).toBe('c1')
-    expect(tuner.differences()).toEqual([{ key: 'p', wanted: 'gone', chosen: 'c1' }])
+    expect(tuner.chosen()).toEqual({ p: 'c1', unused: 'x' })
     expect(notes).toEqual([
       '[tune] gone is not to be had for p any more: another candidate is chosen, whose bits may differ.',
     ])
   })
 
-  test('what was settled before is told at once', () => {
+  test('what was settled before stays so', () => {
     const { tuner } = tunerOver(fastest('c1'))
     tuner.choose(fakeTask('p', three))
-    expect(tuner.require({ p: 'c0' })).toEqual([{ key: 'p', wanted: 'c0', chosen: 'c1' }])
+    tuner.require({ p: 'c0' })
+    expect(tuner.choose(fakeTask('p', three)).id).toBe('c1')
+    expect(tuner.chosen()).toEqual({ p: 'c1' })
   })
 })
 

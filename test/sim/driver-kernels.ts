@@ -28,18 +28,20 @@ export class DriverKernels {
   run(kernel: FusedKernel, inputs: readonly StorageArray[], outputs: readonly SimResult[], seed = 0): StorageArray[] {
     this.sim.seed(seed)
     const { driver, stream } = this.device
-    const { launches, scratchBytes } = printKernel(kernel, cudaDialect)
+    const { launches, scratchBytes, counterBytes = 0 } = printKernel(kernel, cudaDialect)
     const results = outputs.map(({ dtype, count }) => storageArray(dtype, count))
     const operands = [
       ...inputs.map((array) => this.#upload(array)),
       ...outputs.map(({ dtype, count }) => driver.allocate(Math.max(1, count * bytesOf(dtype)))),
     ]
     const scratch = driver.allocate(Math.max(1, scratchBytes))
+    const counters = driver.allocate(Math.max(1, counterBytes))
+    driver.fill8(counters, 0, Math.max(1, counterBytes), stream)
     for (const { source, parts, pointers, numbers } of launches) {
-      const addresses = pointers.map(
-        (pointer): DevicePointer =>
-          pointer.kind === 'operand' ? at(operands, pointer.index) : offset(scratch, pointer.offset),
-      )
+      const addresses = pointers.map((pointer): DevicePointer => {
+        if (pointer.kind === 'operand') return at(operands, pointer.index)
+        return offset(pointer.kind === 'scratch' ? scratch : counters, pointer.offset)
+      })
       const loaded = this.#loaded.get(source.name)
       if (loaded === undefined) throw new Error(`${source.name} is not loaded`)
       this.device.launch(loaded, { blocks: parts }, addresses, numbers)
@@ -48,7 +50,7 @@ export class DriverKernels {
     results.forEach((array, i) => {
       this.#download(array, at(operands, inputs.length + i))
     })
-    for (const address of [...operands, scratch]) driver.free(address)
+    for (const address of [...operands, scratch, counters]) driver.free(address)
     return results
   }
 

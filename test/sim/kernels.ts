@@ -19,9 +19,10 @@ export class SimKernels {
 
   /** The results of a kernel. Seed 0 runs blocks and threads in their natural order, any other permutes both. */
   run(kernel: Kernel, inputs: readonly StorageArray[], outputs: readonly SimResult[], seed = 0): StorageArray[] {
-    const { launches, scratchBytes } = this.#printed.get(kernel) ?? { launches: [], scratchBytes: 0 }
+    const printed = this.#printed.get(kernel) ?? { launches: [], scratchBytes: 0 }
+    const { launches, scratchBytes, counterBytes } = printed
     const started = launches.map((launch) => ({ ...launch, blocks: launch.parts }))
-    return this.#sources.run(started, scratchBytes, inputs, outputs, seed)
+    return this.#sources.run(started, scratchBytes, inputs, outputs, seed, counterBytes)
   }
 
   close(): void {

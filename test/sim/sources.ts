@@ -56,13 +56,16 @@ export class SimSources {
     inputs: readonly StorageArray[],
     outputs: readonly SimResult[],
     seed = 0,
+    counterBytes = 0,
   ): StorageArray[] {
     const [alloc, free, copyIn, copyOut, launch] = this.#functions()
     const results = outputs.map(({ dtype, count }) => storageArray(dtype, count))
+    const operands = inputs.length + outputs.length
     const contents = [
       ...inputs.map((input) => new Uint8Array(input.buffer, input.byteOffset, input.byteLength)),
       ...outputs.map(({ dtype, count }) => new Uint8Array(bytesOf(dtype) * count).fill(0xa5)),
       new Uint8Array(scratchBytes).fill(0xff),
+      new Uint8Array(counterBytes),
     ].map((content) => {
       const bytes = new Uint8Array(content.byteLength + 2 * guard).fill(0xff)
       bytes.set(content, guard)
@@ -75,7 +78,9 @@ export class SimSources {
     })
     for (const { source, blocks: count, pointers, numbers } of launches) {
       const addresses = pointers.map((pointer) =>
-        pointer.kind === 'operand' ? at(blocks, pointer.index) : at(blocks, blocks.length - 1) + BigInt(pointer.offset),
+        pointer.kind === 'operand'
+          ? at(blocks, pointer.index)
+          : at(blocks, operands + (pointer.kind === 'scratch' ? 0 : 1)) + BigInt(pointer.offset),
       )
       const argument = BigInt64Array.from([...addresses, ...numbers.map(BigInt)])
       const number = this.#numbers.get(source.name) ?? -1
@@ -87,7 +92,7 @@ export class SimSources {
       const block = at(blocks, i) - BigInt(guard)
       copyOut(after, block, after.byteLength)
       free(block)
-      const written = i < inputs.length ? 0 : before.byteLength - 2 * guard
+      const written = i < inputs.length || i > operands ? 0 : before.byteLength - 2 * guard // counters are zero again
       expectUntouched(before, after, guard, guard + written, launches)
       const result = results[i - inputs.length]
       if (result !== undefined) new Uint8Array(result.buffer).set(after.subarray(guard, guard + result.byteLength))

@@ -1,5 +1,6 @@
 // Runs a Plan in plain TypeScript, kernel by kernel, loop by loop: what a plan means, without any printer or device.
 import type { Access, Kernel, KernelNode, Plan } from '../../src/compile/index.ts'
+import { epilogueAlone, inputCount } from '../../src/compile/kernel.ts'
 import { roundTo } from '../../src/tensor/half.ts'
 import { randomBits } from '../../src/tensor/philox.ts'
 import { type Equation, variable } from '../../src/tensor/program.ts'
@@ -61,6 +62,11 @@ export function runKernel(kernel: Kernel, read: readonly number[][], write: read
     for (const [place, value] of results)
       at(write, reduction.output)[place] = reduction.dtype === 'i32' ? value | 0 : roundTo(reduction.dtype, value)
   }
+  const end = epilogueAlone(kernel)
+  if (end === undefined) return
+  const count = inputCount(kernel)
+  const operands = end.operands.map((operand) => (operand < count ? at(read, operand) : at(write, operand - count)))
+  runKernel(end.kernel, operands, write)
 }
 
 function loopPoints(extents: readonly number[]): number[][] {

@@ -14,8 +14,9 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { cacheLimit, trimCache } from '../../src/compile/cache-trim.ts'
 import { KernelCache } from '../../src/cpu/cache.ts'
-import { cacheLimit, trimCache } from '../../src/cpu/cache-trim.ts'
+import { removeOrphans } from '../../src/cpu/cache-entry.ts'
 import { type Compiler, findCompiler } from '../../src/cpu/compiler.ts'
 import { cpuDevice } from '../../src/cpu/index.ts'
 import type { KernelSource } from '../../src/cpu/kernels/launch.ts'
@@ -36,6 +37,7 @@ const source = (name: string): KernelSource => ({
   name,
   text: `void ${name}(void *const *p, const int64_t *n, int64_t part) { *(int64_t *)p[0] = 1; }\n`,
 })
+const trim = (limit: number): void => trimCache(folder, limit, () => removeOrphans(folder))
 const libraries = (): string[] => readdirSync(folder).filter((name) => name.endsWith('.so'))
 const entries = (): string[] => readdirSync(folder).filter((name) => name.endsWith('.json'))
 
@@ -64,17 +66,17 @@ describe('a cache beyond its limit', () => {
       place(`${name}.so`, 1000, hours)
       writeFileSync(join(folder, `${name}.json`), JSON.stringify({ library: `${name}.so`, checksum: name }))
     }
-    trimCache(folder, 2000)
+    trim(2000)
     expect(libraries().sort()).toEqual(['cc.so', 'dd.so'])
     expect(entries().sort()).toEqual(['cc.json', 'dd.json'])
-    trimCache(folder, 2000)
+    trim(2000)
     expect(libraries()).toHaveLength(2)
   })
 
   it('keeps what was used within the last hour, whatever the limit', () => {
     place('aa.so', 1000, 0.9)
     place('bb.so', 1000, 1.1)
-    trimCache(folder, 0)
+    trim(0)
     expect(libraries()).toEqual(['aa.so'])
   })
 
@@ -85,9 +87,19 @@ describe('a cache beyond its limit', () => {
     age(join(folder, 'prelude-new'), 2)
     place('plans/step-1.txt', 500, 4)
     place('plans/step-2.txt', 500, 2)
-    trimCache(folder, 6000)
+    trim(6000)
     expect(readdirSync(folder).sort()).toEqual(['plans', 'prelude-new'])
     expect(readdirSync(join(folder, 'plans'))).toEqual(['step-2.txt'])
+  })
+
+  it('counts machine code and tuning for GPUs, each file by itself', () => {
+    place('cubin/aa.cubin', 1000, 5)
+    place('cubin/bb.cubin', 1000, 2)
+    place('tuning/tuning-1.json', 1000, 4)
+    place('tuning/tuning-2.json', 1000, 3)
+    trim(2000)
+    expect(readdirSync(join(folder, 'cubin'))).toEqual(['bb.cubin'])
+    expect(readdirSync(join(folder, 'tuning'))).toEqual(['tuning-2.json'])
   })
 
   it('keeps what is not its own, and what crashes left for a day', () => {
@@ -100,7 +112,7 @@ describe('a cache beyond its limit', () => {
       place(`${name}/0.c`, 10, hours)
       age(join(folder, name), hours)
     }
-    trimCache(folder, 1000)
+    trim(1000)
     expect(readdirSync(folder).sort()).toEqual(['build-now', 'cuda', 'notes.txt'])
   })
 
@@ -136,7 +148,7 @@ describe('a process whose libraries are removed', () => {
     const x = fromBits(Float32Array.of(1, 2), [2], 'f32', device)
     await add(x, x).data()
     for (const name of libraries()) age(join(folder, name), 5)
-    trimCache(folder, 0)
+    trim(0)
     expect([...libraries(), ...entries()]).toEqual([])
     if (process.platform === 'linux')
       expect(readFileSync('/proc/self/maps', 'utf8')).toMatch(new RegExp(`${folder}/[0-9a-f]+\\.so \\(deleted\\)`))

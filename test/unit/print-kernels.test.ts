@@ -7,6 +7,8 @@ import { cDialect, printKernel } from '../../src/compile/print/index.ts'
 import { type DType, dtypes, isFloat } from '../../src/tensor/dtype.ts'
 import { decode, encode, roundTo } from '../../src/tensor/half.ts'
 import { at, range, zip } from '../../src/tensor/shape.ts'
+import { withoutEpilogue } from '../../src/compile/kernel.ts'
+import { type RunKernel, arbitraryEpilogue, expectEpilogue } from '../cuda/epilogues.ts'
 import { runs } from '../runs.ts'
 import { runKernel } from '../support/plan-evaluator.ts'
 import { NativeKernels } from './cpu-native.ts'
@@ -19,6 +21,14 @@ describe('a printed kernel computes what the kernel means', () => {
     fc.assert(
       fc.property(arbitraryKernel({ reduce: false }), ({ kernel, arrays }) => agree(kernel, arrays)),
       { numRuns: runs(60) },
+    )
+  })
+
+  it('for epilogues of random reductions', { timeout: 60_000 }, () => {
+    const run: RunKernel = (kernel, inputs, outputs) => native.run(kernel, inputs, outputs)
+    fc.assert(
+      fc.property(arbitraryEpilogue(), (sample) => expectEpilogue(run, sample, withoutEpilogue(sample.kernel))),
+      { numRuns: runs(20) },
     )
   })
 

@@ -18,7 +18,7 @@ import {
 } from './c-columns.ts'
 import type { Dialect } from './dialect.ts'
 import { printCast } from './expression.ts'
-import type { PrintedKernel, PrintedLaunch } from './launch.ts'
+import type { PlainPointer, PrintedKernel, PrintedLaunch } from './launch.ts'
 import { levelsOf } from './levels.ts'
 import { Lines } from './lines.ts'
 import { nameOf } from './name.ts'
@@ -28,17 +28,18 @@ import { type Partials, accumulator, combining, layPartials, partialType, pointe
 import { type Partition, cachedColumns, partition } from './partition.ts'
 
 /** C with the vector extensions of GCC and clang. */
-export const cDialect: Dialect = {
+export const cDialect: Dialect<PlainPointer> = {
   name: 'c',
   storage: storageTypes,
   registers: registerTypes,
   joinsRows: true,
+  printsEpilogues: false,
   print: printKernelInC,
 }
 
 const opNames = { sum: 'add', max: 'max', min: 'min' } as const
 
-function printKernelInC(kernel: Kernel, nest: Nest): PrintedKernel {
+function printKernelInC(kernel: Kernel, nest: Nest): PrintedKernel<PlainPointer> {
   const levels = levelsOf(kernel, nest)
   const cut = partition(nest, levels.buffered.size > 0)
   const partials = cut.splits > 1 ? layPartials(kernel, nest, cut.splits) : undefined
@@ -62,7 +63,7 @@ function printKernelInC(kernel: Kernel, nest: Nest): PrintedKernel {
   )
   printParts(scope, cut, types)
   const text = [...numbers.declarations().map((line) => `  ${line}\n`), lines.toString()].join('')
-  const launch: PrintedLaunch = {
+  const launch: PrintedLaunch<PlainPointer> = {
     source: nameOf('pbk', (symbol) => `void ${symbol}(void *const *p, const int64_t *n, int64_t part) {\n${text}}\n`),
     parts: cut.parts,
     pointers: pointersOf(kernel, partials),
@@ -73,7 +74,7 @@ function printKernelInC(kernel: Kernel, nest: Nest): PrintedKernel {
 }
 
 /** The launch that reduces the partial results of all splits, itself a kernel: the splits are its reduced axis. */
-function combine(kernel: Kernel, nest: Nest, splits: number, partials: Partials): PrintedLaunch {
+function combine(kernel: Kernel, nest: Nest, splits: number, partials: Partials): PrintedLaunch<PlainPointer> {
   const sums = combining(kernel, nest, splits, partials)
   const { launches } = printKernelInC(sums, arrange(sums, true))
   const [launch] = launches

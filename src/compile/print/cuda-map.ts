@@ -38,12 +38,13 @@ export interface ReduceMap {
   readonly blocks: number
 }
 
-/** The width for a nest; `results` are the places of the reductions. */
-export function widthOf(kernel: Kernel, nest: Nest, results: readonly Placed[], held: number): Width {
+/** The width for a nest; `partials` are the places of the reductions' partial results, if there are any. */
+export function widthOf(kernel: Kernel, nest: Nest, partials: readonly Placed[], held: number): Width {
   const typed: readonly (readonly [{ readonly dtype: DType }, Placed])[] = [
     ...zip(kernel.inputs, nest.inputs),
     ...zip(kernel.stores, nest.stores),
-    ...(nest.form === 'column' ? zip(kernel.reductions, results) : []),
+    ...(nest.form === 'column' ? zip(kernel.reductions, nest.reductions) : []),
+    ...(nest.form === 'column' ? zip(kernel.reductions.slice(0, partials.length), partials) : []),
   ]
   const adjoining = typed.filter(([, placed]) => placed.column === 1)
   if (adjoining.length === 0) return 1

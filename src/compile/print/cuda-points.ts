@@ -53,6 +53,9 @@ export interface CudaScope {
   readonly nodes: readonly (CudaAccess | undefined)[]
   readonly stores: readonly CudaAccess[]
   readonly reductions: readonly CudaAccess[]
+  /** Of the partial results, where several blocks share sums. */
+  readonly partials: readonly CudaAccess[] | undefined
+  readonly epilogue: Pick<CudaScope, 'inputs' | 'nodes' | 'stores'>
 }
 
 /** Names the strides of an access as arguments. */

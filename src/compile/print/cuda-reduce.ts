@@ -1,9 +1,8 @@
 // Reductions of the CUDA dialect: each thread reduces its share of the units in short runs, the threads of a block combine
-// theirs in shared memory by halves, and one writes the results. The order is fixed.
-import type { DType } from '../../tensor/dtype.ts'
+// theirs in shared memory by halves, the last block to finish combines those of all, and one thread writes the results and
+// what the epilogue makes of them. The order is fixed.
 import { at } from '../../tensor/shape.ts'
 import type { Kernel, KernelReduction } from '../kernel.ts'
-import { partialType } from './partials.ts'
 import { type ReduceMap, blockThreads } from './cuda-map.ts'
 import {
   type CudaAccess,
@@ -18,15 +17,18 @@ import {
   printUnit,
   products,
 } from './cuda-points.ts'
+import { placeOfResult, printEpilogue } from './cuda-epilogue.ts'
+import { pointerOrder } from './cuda-pointers.ts'
 import { classOf, printCast } from './expression.ts'
+import { accumulator, partialType } from './partials.ts'
 
 /** Units reduced in one go before their sum is added to the thread's: keeps f32 sums accurate. */
 const run = 64
 
 const opNames = { sum: 'add', max: 'max', min: 'min' } as const
 
-/** The body of a reducing kernel; `types` are those of the results, or of the partial results. */
-export function printReduction(scope: CudaScope, map: ReduceMap, types: readonly DType[]): void {
+/** The body of a reducing kernel. */
+export function printReduction(scope: CudaScope, map: ReduceMap): void {
   const { kernel, lines, numbers, index, nest } = scope
   const number = (name: keyof ReduceMap): string => `(${index})${numbers.add(`n_${name}`, map[name])}`
   const inColumns = nest.form === 'column'
@@ -50,7 +52,7 @@ export function printReduction(scope: CudaScope, map: ReduceMap, types: readonly
     printAccumulators(scope, reduction, `t${i}`)
   })
   printUnits(scope)
-  printResults(scope, map, types)
+  printResults(scope)
 }
 
 function printColumnDigit({ lines, numbers, index, nest, width }: CudaScope): void {
@@ -109,12 +111,6 @@ function printUnitPlaces(scope: CudaScope): void {
   }
 }
 
-/** The class in which a reduction is accumulated; bool as 0 and 1. */
-function accumulator(kernel: Kernel, { node }: KernelReduction): 'f' | 'd' | 'i' {
-  const register = classOf(at(kernel.nodes, node).dtype)
-  return register === 'b' ? 'i' : register
-}
-
 function operation(kernel: Kernel, reduction: KernelReduction): string {
   return `pb_${opNames[reduction.op]}_${accumulator(kernel, reduction)}`
 }
@@ -132,53 +128,85 @@ function printAccumulators({ kernel, lines, width }: CudaScope, reduction: Kerne
   lines.add(`for (int k = 0; k < ${width}; ++k) ${name}[k] = ${identity(kernel, reduction)};`)
 }
 
-/** Combines what the threads of a group have, and writes it: to the outputs, or to this split's partial results. */
-function printResults(scope: CudaScope, map: ReduceMap, types: readonly DType[]): void {
+/** Combines what the threads of a group have; where several blocks share sums, the last of them combines theirs. */
+function printResults(scope: CudaScope): void {
   const { kernel, lines, nest, width } = scope
   if (kernel.reductions.length === 0) return
-  const inColumns = nest.form === 'column'
-  const lanes = inColumns ? width : 1
+  const lanes = nest.form === 'column' ? width : 1
   const largest = kernel.reductions.some((reduction) => accumulator(kernel, reduction) === 'd') ? 8 : 4
   lines.add(`PB_SHARED uint64_t shared[${(blockThreads * lanes * largest) / 8}];`)
-  kernel.reductions.forEach((reduction, i) => {
-    const op = operation(kernel, reduction)
-    if (!inColumns) lines.add(`t${i}[0] = pb_fold<${op}, ${width}>(t${i});`)
-    lines.add(`pb_combine<${op}, ${lanes}>(shared, t${i}, place, depth, ${inColumns ? 'across' : '1'});`)
-  })
+  if (nest.form === 'row')
+    kernel.reductions.forEach((reduction, i) => {
+      lines.add(`t${i}[0] = pb_fold<${operation(kernel, reduction)}, ${width}>(t${i});`)
+    })
+  printCombination(scope, lanes)
+  if (scope.partials !== undefined) printSharing(scope, scope.partials, lanes)
   lines.block('if (g < groups && place == 0)', () => {
     kernel.reductions.forEach((reduction, i) => {
-      printResult(scope, reduction, i, at(types, i))
+      printResult(scope, reduction, i, lanes)
     })
+    printEpilogue(scope, lanes)
   })
 }
 
-function printResult(scope: CudaScope, reduction: KernelReduction, i: number, dtype: DType): void {
-  const { kernel, lines, nest, width } = scope
-  const access = at(scope.reductions, i)
-  const { split } = access.placed
-  const inColumns = nest.form === 'column'
-  const terms = [
-    access.offset,
-    ...products(access.map, (axis) => `i${axis}`),
-    ...(split === 0 ? [] : [`(int64_t)split * ${scope.numbers.add(`${access.name}_split`, split)}`]),
-    ...(inColumns ? products([access.column], () => 'c') : []),
-  ]
-  const type = cudaStorage[dtype]
-  const first = kernel.inputs.length + kernel.stores.length
-  lines.add(`${type} *const ${access.name} = (${type} *)a.p[${first + i}] + ${terms.join(' + ')};`)
-  const wraps = dtype === 'u8' && reduction.op === 'sum'
-  const value = (text: string): string =>
-    wraps ? `pbv_wrap_u8(${text})` : printCast(partialType(kernel, reduction), dtype, text)
-  if (!inColumns) lines.add(`pb_put<pb_${dtype}>(${access.name}, ${value(`t${i}[0]`)});`)
-  else if (access.column === '1') {
-    const register = cudaRegisters[classOf(dtype)]
-    lines.add(`${register} r${i}[${width}];`)
-    printColumns(scope, () => {
-      lines.add(`r${i}[k] = ${value(`t${i}[k]`)};`)
+function printCombination({ kernel, lines, nest }: CudaScope, lanes: number): void {
+  const stride = nest.form === 'column' ? 'across' : '1'
+  kernel.reductions.forEach((reduction, i) => {
+    lines.add(`pb_combine<${operation(kernel, reduction)}, ${lanes}>(shared, t${i}, place, depth, ${stride});`)
+  })
+}
+
+/** Writes the block's partial results; the last block that has done so for its groups reads them all, in order. */
+function printSharing(scope: CudaScope, partials: readonly CudaAccess[], lanes: number): void {
+  const { kernel, lines, index } = scope
+  const order = pointerOrder(kernel, true)
+  const types = kernel.reductions.map((reduction) => partialType(kernel, reduction))
+  partials.forEach((access, i) => {
+    const type = cudaStorage[at(types, i)]
+    lines.add(
+      `${type} *const ${access.name} = (${type} *)a.p[${order.partials + i}] + ${placeOfResult(scope, access)};`,
+    )
+  })
+  const strides = partials.map((access) => scope.numbers.add(`${access.name}_split`, access.placed.split))
+  lines.block('if (g < groups && place == 0)', () => {
+    partials.forEach(({ name }, i) => {
+      lines.add(`pb_store<pb_${at(types, i)}, ${lanes}>(${name} + (int64_t)split * ${at(strides, i)}, t${i});`)
     })
-    lines.add(`pb_store<pb_${dtype}, ${width}>(${access.name}, r${i});`)
-  } else
+  })
+  lines.add(`if (!pb_last_block((uint32_t *)a.p[${order.counter}] + pb_block() / splits, (uint32_t)splits)) return;`)
+  kernel.reductions.forEach((reduction, i) => {
+    lines.add('PB_UNROLL')
+    lines.add(`for (int k = 0; k < ${lanes}; ++k) t${i}[k] = ${identity(kernel, reduction)};`)
+  })
+  lines.add('PB_UNROLL_4')
+  lines.block(`for (${index} s = place; s < (g < groups ? splits : 0); s += depth)`, () => {
+    kernel.reductions.forEach((reduction, i) => {
+      const { name } = at(partials, i)
+      lines.add(`${cudaRegisters[accumulator(kernel, reduction)]} s${i}[${lanes}];`)
+      lines.add(`pb_load_shared<pb_${at(types, i)}, ${lanes}>(${name} + (int64_t)s * ${at(strides, i)}, s${i});`)
+      lines.add('PB_UNROLL')
+      const sum = `${operation(kernel, reduction)}::of(t${i}[k], s${i}[k])`
+      lines.add(`for (int k = 0; k < ${lanes}; ++k) t${i}[k] = ${sum};`)
+    })
+  })
+  printCombination(scope, lanes)
+}
+
+function printResult(scope: CudaScope, reduction: KernelReduction, i: number, lanes: number): void {
+  const { kernel, lines } = scope
+  const access = at(scope.reductions, i)
+  const { dtype } = reduction
+  const type = cudaStorage[dtype]
+  const first = pointerOrder(kernel, false).reductions
+  lines.add(`${type} *const ${access.name} = (${type} *)a.p[${first + i}] + ${placeOfResult(scope, access)};`)
+  const wraps = dtype === 'u8' && reduction.op === 'sum'
+  const value = wraps ? `pbv_wrap_u8(t${i}[k])` : printCast(partialType(kernel, reduction), dtype, `t${i}[k]`)
+  lines.add(`${cudaRegisters[classOf(dtype)]} r${i}[${lanes}];`)
+  lines.add('PB_UNROLL')
+  lines.add(`for (int k = 0; k < ${lanes}; ++k) r${i}[k] = ${value};`)
+  if (access.column === '1' || lanes === 1) lines.add(`pb_store<pb_${dtype}, ${lanes}>(${access.name}, r${i});`)
+  else
     printColumns(scope, () => {
-      lines.add(`pb_put<pb_${dtype}>(${lane(access.name, access.column)}, ${value(`t${i}[k]`)});`)
+      lines.add(`pb_put<pb_${dtype}>(${lane(access.name, access.column)}, r${i}[k]);`)
     })
 }

@@ -1,6 +1,5 @@
 // The CUDA C dialect: a kernel as one function over threads, each holding a vector of columns in registers. A launch's parts
 // are its blocks, of `blockThreads` threads; the argument is the pointers and then the numbers, by value.
-import type { DType } from '../../tensor/dtype.ts'
 import { InternalError } from '../../tensor/errors.ts'
 import type { Kernel } from '../kernel.ts'
 import { cudaLevelsOf } from './cuda-levels.ts'
@@ -25,14 +24,15 @@ import {
   printUnit,
   products,
 } from './cuda-points.ts'
+import { cudaPointers } from './cuda-pointers.ts'
 import { printReduction } from './cuda-reduce.ts'
 import type { Dialect } from './dialect.ts'
 import type { PrintedKernel, PrintedLaunch } from './launch.ts'
 import { Lines } from './lines.ts'
 import { nameOf } from './name.ts'
-import { type Nest, type Placed, arrange } from './nest.ts'
+import type { Nest, Placed } from './nest.ts'
 import { Numbers } from './numbers.ts'
-import { type Partials, combining, layPartials, partialType, pointersOf, rebind } from './partials.ts'
+import { type Partials, layPartials } from './partials.ts'
 
 /** CUDA C without headers; src/cuda/prelude.ts goes before it. */
 export const cudaDialect: Dialect = {
@@ -40,11 +40,14 @@ export const cudaDialect: Dialect = {
   storage: cudaStorage,
   registers: cudaRegisters,
   joinsRows: false,
+  printsEpilogues: true,
   print: printInCuda,
 }
 
 /** Bytes that a launch's argument may have on every GPU and driver. */
 const mostArgumentBytes = 4096
+/** Bytes by which the blocks that share sums count themselves. */
+const counterBytes = 4
 /** Indices of threads and units have 32 bits below this, with room for a block's steps past the end. */
 const mostIndices = 2 ** 30
 
@@ -52,32 +55,29 @@ function printInCuda(kernel: Kernel, nest: Nest): PrintedKernel {
   if (nest.form === 'pointwise') {
     const width = widthFor(kernel, nest, [])
     const map = mapPoints(nest, width)
-    const scope = scopeOf(kernel, nest, width, map.threads, [])
+    const scope = scopeOf(kernel, nest, width, map.threads)
     printPointwise(scope, map)
     return { launches: [finish(scope, Math.ceil(map.threads / blockThreads), undefined)], scratchBytes: 0 }
   }
-  return reduceInCuda(kernel, nest, mostSplits)
+  return reduceInCuda(kernel, nest)
 }
 
-/** One launch, or with partial results two; sums are shared by `most` blocks at most. */
-function reduceInCuda(kernel: Kernel, nest: Nest, most: number): PrintedKernel {
-  const width = widthFor(kernel, nest, layPartials(kernel, nest, most).places)
-  const map = mapReduction(nest, width, most)
-  if (map.splits === 1) {
-    const fitting = widthFor(kernel, nest, nest.reductions)
-    const launch = printReducing(kernel, nest, fitting, mapReduction(nest, fitting, 1), undefined)
-    return { launches: [launch], scratchBytes: 0 }
+/** Sums that several blocks share go through partial results, which the last of them to finish adds up. */
+function reduceInCuda(kernel: Kernel, nest: Nest): PrintedKernel {
+  const width = widthFor(kernel, nest, layPartials(kernel, nest, mostSplits).places)
+  const map = mapReduction(nest, width, mostSplits)
+  if (map.splits > 1) {
+    const partials = layPartials(kernel, nest, map.splits)
+    const launch = printReducing(kernel, nest, width, map, partials)
+    return { launches: [launch], scratchBytes: partials.bytes, counterBytes: counterBytes * (map.blocks / map.splits) }
   }
-  const partials = layPartials(kernel, nest, map.splits)
-  const launch = printReducing(kernel, nest, width, map, partials)
-  const sums = combining(kernel, nest, map.splits, partials)
-  const [last] = reduceInCuda(sums, arrange(sums, false), 1).launches
-  if (last === undefined) throw new InternalError('partial results that nothing combines')
-  return { launches: [launch, rebind(last, kernel, partials)], scratchBytes: partials.bytes }
+  const fitting = widthFor(kernel, nest, [])
+  const launch = printReducing(kernel, nest, fitting, mapReduction(nest, fitting, 1), undefined)
+  return { launches: [launch], scratchBytes: 0 }
 }
 
-function widthFor(kernel: Kernel, nest: Nest, results: readonly Placed[]): Width {
-  return widthOf(kernel, nest, results, cudaLevelsOf(kernel, nest).held.length)
+function widthFor(kernel: Kernel, nest: Nest, partials: readonly Placed[]): Width {
+  return widthOf(kernel, nest, partials, cudaLevelsOf(kernel, nest).held.length)
 }
 
 function printReducing(
@@ -87,18 +87,16 @@ function printReducing(
   map: ReduceMap,
   partials: Partials | undefined,
 ): PrintedLaunch {
-  const places = partials?.places ?? nest.reductions
-  const scope = scopeOf(kernel, nest, width, Math.max(map.blocks * blockThreads, map.units), places)
-  const types = kernel.reductions.map(
-    (reduction): DType => (partials === undefined ? reduction.dtype : partialType(kernel, reduction)),
-  )
-  printReduction(scope, map, types)
+  const scope = scopeOf(kernel, nest, width, Math.max(map.blocks * blockThreads, map.units), partials)
+  printReduction(scope, map)
   return finish(scope, map.blocks, partials)
 }
 
-function scopeOf(kernel: Kernel, nest: Nest, width: Width, indices: number, results: readonly Placed[]): CudaScope {
+function scopeOf(kernel: Kernel, nest: Nest, width: Width, indices: number, partials?: Partials): CudaScope {
   const numbers = new Numbers()
   const name = (letter: string, i: number, placed: Placed) => nameAccess(numbers, `${letter}${i}`, placed)
+  const nameNodes = (letter: string, nodes: Nest['nodes']) =>
+    nodes.map((placed, i) => (placed === undefined ? undefined : name(letter, i, placed)))
   return {
     kernel,
     nest,
@@ -108,9 +106,15 @@ function scopeOf(kernel: Kernel, nest: Nest, width: Width, indices: number, resu
     numbers,
     lines: new Lines(),
     inputs: nest.inputs.map((placed, i) => name('x', i, placed)),
-    nodes: nest.nodes.map((placed, i) => (placed === undefined ? undefined : name('k', i, placed))),
+    nodes: nameNodes('k', nest.nodes),
     stores: nest.stores.map((placed, i) => name('y', i, placed)),
-    reductions: results.map((placed, i) => name('z', i, placed)),
+    reductions: nest.reductions.map((placed, i) => name('z', i, placed)),
+    partials: partials?.places.map((placed, i) => name('w', i, placed)),
+    epilogue: {
+      inputs: nest.epilogue.inputs.map((placed, i) => name('u', i, placed)),
+      nodes: nameNodes('m', nest.epilogue.nodes),
+      stores: nest.epilogue.stores.map((placed, i) => name('o', i, placed)),
+    },
   }
 }
 
@@ -145,7 +149,7 @@ function printPointwise(scope: CudaScope, map: PointMap): void {
 }
 
 function finish(scope: CudaScope, blocks: number, partials: Partials | undefined): PrintedLaunch {
-  const pointers = pointersOf(scope.kernel, partials)
+  const pointers = cudaPointers(scope.kernel, partials)
   const { values } = scope.numbers
   if (8 * (pointers.length + values.length) > mostArgumentBytes)
     throw new InternalError(`a fused kernel with ${pointers.length} pointers and ${values.length} numbers`)

@@ -4,10 +4,10 @@ import type { DType } from '../../tensor/dtype.ts'
 import type { Kernel } from '../kernel.ts'
 import type { RegisterClass } from './expression.ts'
 import type { Nest } from './nest.ts'
-import type { PrintedKernel } from './launch.ts'
+import type { PrintedKernel, PrintedPointer } from './launch.ts'
 
 /** A language that kernels are printed in. Its prelude defines the functions that expression.ts names. */
-export interface Dialect {
+export interface Dialect<Pointer extends PrintedPointer = PrintedPointer> {
   readonly name: 'c' | 'cuda'
   /** The type of an element in memory. */
   readonly storage: Readonly<Record<DType, string>>
@@ -15,6 +15,8 @@ export interface Dialect {
   readonly registers: Readonly<Record<RegisterClass, string>>
   /** Whether the dialect wants short rows (pixels of three channels) joined, so that vectors are full. */
   readonly joinsRows: boolean
+  /** Whether `print` takes kernels with an epilogue; otherwise it becomes a launch of its own. */
+  readonly printsEpilogues: boolean
   /** Prints the loops of a kernel whose extents are all positive. */
-  print(kernel: Kernel, nest: Nest): PrintedKernel
+  print(kernel: Kernel, nest: Nest): PrintedKernel<Pointer>
 }

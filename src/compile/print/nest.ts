@@ -40,6 +40,8 @@ export interface Nest {
   readonly nodes: readonly (Placed | undefined)[]
   readonly stores: readonly Placed[]
   readonly reductions: readonly Placed[]
+  /** The accesses of the epilogue; empty where there is none. */
+  readonly epilogue: Pick<Nest, 'inputs' | 'nodes' | 'stores'>
 }
 
 /** An axis with the stride of every access along it. */
@@ -54,12 +56,14 @@ interface Axis {
  * are joined to longer ones, and accesses may have periods.
  */
 export function arrange(kernel: Kernel, joinsRows: boolean): Nest {
-  const nodes = kernel.nodes.map((node) => ('access' in node ? node.access : undefined))
+  const ofNodes = (part: Pick<Kernel, 'nodes'>) =>
+    part.nodes.map((node) => ('access' in node ? node.access : undefined))
+  const own = (list: readonly (Access | undefined)[]): Access[] => list.filter((access) => access !== undefined)
+  const { epilogue = { inputs: [], nodes: [], stores: [] } } = kernel
+  const [nodes, lastNodes] = [ofNodes(kernel), ofNodes(epilogue)]
   const accesses: readonly Access[] = [
-    ...kernel.inputs,
-    ...nodes.filter((access) => access !== undefined),
-    ...kernel.stores,
-    ...kernel.reductions,
+    ...[...kernel.inputs, ...own(nodes), ...kernel.stores, ...kernel.reductions],
+    ...[...epilogue.inputs, ...own(lastNodes), ...epilogue.stores],
   ]
   const axes = merge(
     kernel.axes.map(({ extent, role }, axis) => ({
@@ -69,12 +73,16 @@ export function arrange(kernel: Kernel, joinsRows: boolean): Nest {
     })),
   )
   const bytes = (list: readonly { readonly dtype: DType }[]): number[] => list.map(({ dtype }) => bytesOf(dtype))
-  const own = nodes.filter((access) => access !== undefined).map(() => 0)
-  const moved = [...bytes(kernel.inputs), ...own, ...bytes(kernel.stores), ...bytes(kernel.reductions)]
+  const moved = [
+    ...[...bytes(kernel.inputs), ...own(nodes).map(() => 0), ...bytes(kernel.stores), ...bytes(kernel.reductions)],
+    ...[...epilogue.inputs, ...own(lastNodes), ...epilogue.stores].map(() => 0),
+  ]
   const plain = split(axes, innermost(axes, moved))
   const loops = joinsRows ? fold(plain, (k) => k < kernel.inputs.length) : plain
   const placed = accesses.map((access, k) => place(access, loops, k))
   const take = (count: number): Placed[] => placed.splice(0, count)
+  const takeNodes = (list: readonly (Access | undefined)[]): (Placed | undefined)[] =>
+    list.map((access) => (access === undefined ? undefined : take(1)[0]))
   const { form, map, reduce, row, column } = loops
   return {
     form,
@@ -83,9 +91,14 @@ export function arrange(kernel: Kernel, joinsRows: boolean): Nest {
     row: row?.extent ?? 1,
     column: column?.extent ?? 1,
     inputs: take(kernel.inputs.length),
-    nodes: nodes.map((access) => (access === undefined ? undefined : take(1)[0])),
+    nodes: takeNodes(nodes),
     stores: take(kernel.stores.length),
     reductions: take(kernel.reductions.length),
+    epilogue: {
+      inputs: take(epilogue.inputs.length),
+      nodes: takeNodes(lastNodes),
+      stores: take(epilogue.stores.length),
+    },
   }
 }
 

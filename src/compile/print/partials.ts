@@ -4,7 +4,7 @@ import { type DType, bytesOf } from '../../tensor/dtype.ts'
 import { at, range, sizeOf } from '../../tensor/shape.ts'
 import type { Kernel, KernelReduction } from '../kernel.ts'
 import { type RegisterClass, classOf } from './expression.ts'
-import type { PrintedLaunch } from './launch.ts'
+import type { PlainPointer, PrintedLaunch } from './launch.ts'
 import type { Nest, Placed } from './nest.ts'
 
 /** The register class in which a reduction is accumulated; bool as 0 and 1. */
@@ -74,7 +74,11 @@ export function combining(kernel: Kernel, nest: Nest, splits: number, partials: 
 }
 
 /** The launch of that kernel, its operands those of the step. */
-export function rebind(launch: PrintedLaunch, kernel: Kernel, partials: Partials): PrintedLaunch {
+export function rebind(
+  launch: PrintedLaunch<PlainPointer>,
+  kernel: Kernel,
+  partials: Partials,
+): PrintedLaunch<PlainPointer> {
   const outputs = launch.pointers.slice(kernel.reductions.length).map((pointer) => {
     if (pointer.kind !== 'operand') throw new RangeError('internal: a combined result that is no output')
     return { kind: 'operand', index: pointer.index - kernel.reductions.length + kernel.inputs.length } as const
@@ -84,7 +88,7 @@ export function rebind(launch: PrintedLaunch, kernel: Kernel, partials: Partials
 }
 
 /** The pointers of a kernel's launch: its inputs, its stores, and its results or their partial ones. */
-export function pointersOf(kernel: Kernel, partials: Partials | undefined): PrintedLaunch['pointers'] {
+export function pointersOf(kernel: Kernel, partials: Partials | undefined): readonly PlainPointer[] {
   const operand = (index: number) => ({ kind: 'operand', index }) as const
   const output = (index: number) => operand(kernel.inputs.length + index)
   return [

@@ -20,6 +20,8 @@ export interface ConvOptions {
   readonly deterministic?: boolean
   /** The most scratch memory in bytes; 1 GiB by default. */
   readonly workspaceBytes?: number
+  /** How many engines may compile their kernel when they are planned, which takes a second each; all by default. */
+  readonly compiledEngines?: number
   /** Hears of each configuration that is passed over, by its id, and why. */
   readonly dropped?: (id: string, why: string) => void
 }
@@ -55,7 +57,16 @@ export function* convCandidates(
   try {
     const graph = convGraph(problem, options.fusion)
     const built = buildGraph(scope, session, graph)
-    const search: Search = { session, problem, graph, options, hold, dropped: new Map(), seen: new Set() }
+    const search: Search = {
+      session,
+      problem,
+      graph,
+      options,
+      hold,
+      dropped: new Map(),
+      seen: new Set(),
+      compiled: new Set(),
+    }
     let found = 0
     for (const mode of modes)
       for (const configuration of proposals(scope, session, built, mode)) {
@@ -112,6 +123,8 @@ interface Search extends Request {
   /** The engines that were passed over, by the reason. */
   readonly dropped: Map<string, Set<number>>
   readonly seen: Set<string>
+  /** Those that compiled their kernel. */
+  readonly compiled: Set<string>
 }
 
 /** The candidate of a configuration; undefined, and the reason noted, where it is refused or refuses. */
@@ -121,7 +134,10 @@ function candidate(search: Search, configuration: Descriptor): Candidate | undef
   const id = `cudnn:${showConfiguration(said)}`
   if (seen.has(id)) return undefined
   seen.add(id)
-  const why = refusal(said, problem, rulesOf(options))
+  const compiles = said.behaviorNotes.includes('RUNTIME_COMPILATION')
+  const late = compiles && search.compiled.size >= (options.compiledEngines ?? Number.POSITIVE_INFINITY)
+  const why = refusal(said, problem, rulesOf(options)) ?? (late ? 'would compile its kernel, as others did' : undefined)
+  if (compiles && why === undefined) search.compiled.add(id)
   const plan = why ?? unlessRefused(() => planFromConfiguration(session, configuration, said))
   if (typeof plan !== 'string' && fits(plan, options)) return asCandidate(search, id, plan, search.hold())
   const reason = typeof plan === 'string' ? plan : `${Math.ceil(plan.workspaceBytes / 1e6)} MB of workspace`

@@ -21,6 +21,8 @@ export type NativeFunction = (...values: readonly unknown[]) => unknown
 
 /** A loaded shared library. */
 export interface NativeLibrary {
+  /** The file it was loaded from, where other threads can load it too. */
+  readonly file?: string
   func(name: string, result: NativeType, parameters: readonly NativeType[]): NativeFunction
 }
 
@@ -79,6 +81,7 @@ function load(koffi: Koffi, path: string): NativeLibrary {
 /** A library whose missing functions are errors that name the function and the file. */
 function named(path: string, library: NativeLibrary): NativeLibrary {
   return {
+    file: path,
     func: (name, result, parameters) => {
       try {
         return library.func(name, result, parameters)

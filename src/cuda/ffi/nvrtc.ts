@@ -1,7 +1,8 @@
 // Prototypes of NVRTC, the run-time compiler of CUDA C. Which options to compile with, and where results are kept, is the
 // kernel cache's part.
 import type { NativeLibrary } from './loader.ts'
-import { type Check, checker, statusBinder } from './status.ts'
+import { type Check, CudaError, checker, statusBinder } from './status.ts'
+import { callOnThreads } from './threads.ts'
 import type { Handle, Out } from './values.ts'
 import { count, outParameter, pointer, text, untilNul } from './values.ts'
 
@@ -18,6 +19,15 @@ export interface Nvrtc {
   destroyProgram(program: CompilerProgram): void
   /** Throws a CudaError with status `nvrtcErrors.COMPILATION` where the source is wrong: the log says why. */
   compileProgram(program: CompilerProgram, options: readonly string[]): void
+  /**
+   * Compiles many programs on all cores and waits for them; `done` hears how many have ended. For each program what
+   * `compileProgram` would have thrown, undefined where it would not. Missing where the library is no file.
+   */
+  compileTogether?(
+    programs: readonly CompilerProgram[],
+    options: readonly string[],
+    done: (count: number) => void,
+  ): readonly (CudaError | undefined)[]
   programLog(program: CompilerProgram): string
   /** The machine code; empty unless a real architecture (sm_XX) was asked for. */
   cubin(program: CompilerProgram): Uint8Array
@@ -61,7 +71,7 @@ function bindVersions(library: NativeLibrary, check: Check): Pick<Nvrtc, 'versio
   }
 }
 
-type Programs = 'createProgram' | 'destroyProgram' | 'compileProgram'
+type Programs = 'createProgram' | 'destroyProgram' | 'compileProgram' | 'compileTogether'
 
 function bindPrograms(library: NativeLibrary, check: Check, out: Out): Pick<Nvrtc, Programs> {
   const bind = statusBinder(library, check)
@@ -70,11 +80,37 @@ function bindPrograms(library: NativeLibrary, check: Check, out: Out): Pick<Nvrt
   const destroy = bind('nvrtcDestroyProgram', 'void *')
   const compile = bind('nvrtcCompileProgram', 'void *', 'int', 'const char **')
   return {
+    ...bindTogether(library, check),
     createProgram: (source, name) => (
       create(out.clear(), text(source), text(name), 0, null, null), out.handle('nvrtcCreateProgram')
     ),
     destroyProgram: (program) => destroy(BigUint64Array.of(pointer(program))),
     compileProgram: (program, options) => compile(pointer(program), options.length, options.map(text)),
+  }
+}
+
+function bindTogether(library: NativeLibrary, check: Check): Pick<Nvrtc, 'compileTogether'> {
+  const { file } = library
+  if (file === undefined) return {}
+  const name = 'nvrtcCompileProgram'
+  const parameters = ['void *', 'int', 'const char **'] as const
+  const compile = { file, name, parameters, call: library.func(name, 'int', parameters) }
+  return {
+    compileTogether: (programs, options, done) => {
+      const texts = options.map(text)
+      const calls = programs.map((program) => [pointer(program), texts.length, texts])
+      return callOnThreads(compile, calls, done).map((status) => thrownBy(() => check(status, name)))
+    },
+  }
+}
+
+function thrownBy(action: () => void): CudaError | undefined {
+  try {
+    action()
+    return undefined
+  } catch (error) {
+    if (error instanceof CudaError) return error
+    throw error
   }
 }
 

@@ -17,8 +17,8 @@ template <class T> PB_INLINE void pb_outer(float (&sums)[3][2][4], const uint32_
     PB_UNROLL
     for (int t = 0; t < 2; ++t) pb_matrix<T>::k16(sums[u][t], a[0], a[1], a[2], a[3], b[u][2 * t], b[u][2 * t + 1]);
 }
-template <class T, int CG, int STRIDE, int P, int STAGES>
-PB_INLINE void pb_grouped_filter(const void *x, const void *cotangent, void *partials, const int64_t *numbers) {
+template <class T, int CG, int STRIDE, int P, int STAGES, bool PRE>
+PB_INLINE void pb_grouped_filter(const void *x, const void *cotangent, void *partials, const pb_vectors &vectors, const int64_t *numbers) {
   constexpr bool HALVE = STRIDE == 2;
   constexpr int ROLES = CG == 32 ? 8 : 4, THREADS = 32 * ROLES * P, BEHIND = STRIDE == 1 ? 2 : 1;
   constexpr int PIECES = (2 * P * (7 * STRIDE + 3) * 8 + THREADS - 1) / THREADS;
@@ -64,16 +64,19 @@ PB_INLINE void pb_grouped_filter(const void *x, const void *cotangent, void *par
     places[u] = pb_chunk_place(octet / e.octets * e.span + pb_column_place<HALVE>(column, e.octets), source / 8 + m / 2);
   }
   const int other = STRIDE * e.pitch + pb_chunk_place(8 * (2 * pair + m / 2) + row, target / 8 + (m & 1));
+  pb_affine<8> before;
+  if constexpr (PRE) pb_stream_affine(before, vectors, e, strip);
   int slot = 0;
   float sums[3][3][2][4];
   PB_UNROLL
   for (int i = 0; i < 72; ++i) sums[i / 24][i / 8 % 3][i / 4 % 2][i % 4] = 0.0f;
   /* The cotangent's last two rows; stages are counted by j, of target rows by unit, and rows outside the image add nothing. */
   uint32_t a[2][4] = {{0, 0, 0, 0}, {0, 0, 0, 0}};
-  int j = 0;
+  int j = 0, images = e.images - strip.group * e.tile_images;
   PB_ONE_BY_ONE
   for (int left = (e.groups - strip.group + e.lanes - 1) / e.lanes * stages; left > 0; --left) {
     pb_async_wait<STAGES - 2>();
+    if constexpr (PRE) pb_stream_activate<T>(ahead_x, e, strip, ring + slot * stage_bytes, j, images, e.source_height, before);
     pb_barrier();
     ask((slot + STAGES - 1) & (STAGES - 1));
     const pb_shared_address stage = ring + slot * stage_bytes;
@@ -98,7 +101,10 @@ PB_INLINE void pb_grouped_filter(const void *x, const void *cotangent, void *par
       if (inside && j < strip.rows) pb_outer<T>(sums[0], a[0], b);
     }
     slot = (slot + 1) & (STAGES - 1);
-    j = j + 1 == stages ? 0 : j + 1;
+    if (++j == stages) {
+      j = 0;
+      images -= e.lanes * e.tile_images;
+    }
   }
 
   /* The pairs of octets are added in their order; of sums that mix groups nothing is stored. */
@@ -131,25 +137,8 @@ PB_INLINE void pb_grouped_filter(const void *x, const void *cotangent, void *par
 }
 `
 
-/** 32 elements a block: eight threads sum every eighth partial of one, and the first adds the eight. */
-const combine = `
-template <class T> PB_INLINE void pb_grouped_combine(const void *partials, void *result, const int64_t *n) {
-  PB_SHARED float shared[256];
-  const int64_t elements = n[0], element = (int64_t)pb_block() * 32 + (pb_thread() & 31);
-  const int splits = (int)n[1], part = (int)(pb_thread() >> 5);
-  float sum = 0.0f;
-  if (element < elements)
-    for (int split = part; split < splits; split += 8) sum += ((const float *)partials)[split * elements + element];
-  shared[pb_thread()] = sum;
-  pb_barrier();
-  if (part != 0 || element >= elements) return;
-  for (int i = 1; i < 8; ++i) sum += shared[pb_thread() + 32 * i];
-  pb_put<T>((typename T::bits *)result + element, sum);
-}
-`
-
 /** Goes behind the stream's text; more than once is as good as once. */
 export const filterText = `#ifndef PB_GROUPED_FILTER
 #define PB_GROUPED_FILTER
-${walk}${combine}#endif
+${walk}#endif
 `

@@ -89,13 +89,6 @@ PB_INLINE void pb_row_of_taps(float (&sum)[2][4], const uint32_t (&f)[3][WORDS],
   PB_UNROLL
   for (int t = 0; t < 2; ++t) pb_tap<T, HALVES>(sum[t], t, f, 2, w[t][v][2]);
 }
-/* 16 channels of two octets of pixels, 16 bytes a lane: lane q of four has octet q / 2 and 8 channels. */
-template <class T> PB_INLINE void pb_store_octets(uint16_t *at, bool inside, const float (&sum)[2][4]) {
-  uint32_t w[4] = {pb_matrix<T>::pack(sum[0][0], sum[0][1]), pb_matrix<T>::pack(sum[1][0], sum[1][1]),
-    pb_matrix<T>::pack(sum[0][2], sum[0][3]), pb_matrix<T>::pack(sum[1][2], sum[1][3])};
-  pb_quad_transpose(w);
-  if (inside) pb_write_16(at, w);
-}
 PB_INLINE void pb_clear(float (&sum)[2][4]) {
   PB_UNROLL
   for (int i = 0; i < 8; ++i) sum[i / 4][i % 4] = 0.0f;
@@ -108,17 +101,28 @@ PB_INLINE void pb_move(float (&to)[2][4], const float (&from)[2][4]) {
 
 /** What one stage adds: the sums of unfinished rows are in `sums`, finished ones are stored. `j` counts stages. */
 const steps = `
-/* Where the lane's part of the next target row goes, and whether its first and its second column are inside. */
-struct pb_target { uint16_t *at; bool first, second; int row_elements, channels; };
-template <class T> PB_INLINE void pb_finish(pb_target &to, const float (&sum)[2][4]) {
-  pb_store_octets<T>(to.at, to.first, sum);
+/**
+ * Where the lane's part of the next target row goes, 16 bytes: lane q of four has octet q / 2 and 8 channels. Whether its first
+ * and its second column are inside; bits that say so of the lane's pixels of both octets; the source's words beside it.
+ */
+struct pb_target {
+  uint16_t *at;
+  bool first, second;
+  uint32_t counted;
+  int row_elements, channels;
+  uint32_t fetched[4];
+};
+template <class T, int POST> PB_INLINE void pb_finish(pb_target &to, const float (&sum)[2][4], pb_behind<T, POST> &behind) {
+  behind.store(to.at, to.first, to.counted & 3u, sum, to.fetched);
   to.at += to.row_elements;
 }
 /* Stages are counted by j, of target rows by unit; a source row outside the image adds nothing. */
-template <class T, int HALVES, int WORDS> struct pb_step {
+template <class T, int HALVES, int WORDS, int POST> struct pb_step {
   typedef const uint32_t (&filter)[2][3][3][HALVES];
+  typedef pb_behind<T, POST> behind;
   /* Stride 1: the row is the last of one target row, the middle of the next, the first of the one after. */
-  PB_INLINE void dense(float (&sums)[2][2][4], filter w, const uint32_t (&f)[3][WORDS], int j, int rows, bool inside, pb_target &to) {
+  PB_INLINE void dense(float (&sums)[2][2][4], filter w, const uint32_t (&f)[3][WORDS], int j, int rows, bool inside, pb_target &to,
+      behind &after) {
     constexpr bool LATE = HALVES == 1; /* fewer sums at a time where there are fewer products to hide behind each other */
     float next[2][4];
     pb_clear(next);
@@ -133,7 +137,7 @@ template <class T, int HALVES, int WORDS> struct pb_step {
         if (j < rows) pb_row_of_taps<T, HALVES>(next, f, w, 0);
       }
     }
-    if (j >= 2) pb_finish<T>(to, sums[0]);
+    if (j >= 2) pb_finish(to, sums[0], after);
     if constexpr (LATE) {
       if (inside && j < rows) pb_row_of_taps<T, HALVES>(next, f, w, 0);
     }
@@ -141,26 +145,27 @@ template <class T, int HALVES, int WORDS> struct pb_step {
     pb_move(sums[1], next);
   }
   /* Stride 2: the first of a stage's two rows is the last of one target row and the first of the next. */
-  PB_INLINE void halving(float (&sums)[2][2][4], filter w, const uint32_t (&f)[3][WORDS], int j, int rows, bool inside, pb_target &to) {
+  PB_INLINE void halving(float (&sums)[2][2][4], filter w, const uint32_t (&f)[3][WORDS], int j, int rows, bool inside, pb_target &to,
+      behind &after) {
     float next[2][4];
     pb_clear(next);
     if (inside && j >= 1) pb_row_of_taps<T, HALVES>(sums[0], f, w, 2);
     if (inside && j < rows) pb_row_of_taps<T, HALVES>(next, f, w, 0);
-    if (j >= 1) pb_finish<T>(to, sums[0]);
+    if (j >= 1) pb_finish(to, sums[0], after);
     pb_move(sums[0], next);
   }
   /* Its gradient: a cotangent row reaches the target row above its own, that, and the one below, which waits for the next. */
   PB_INLINE void doubling(float (&sums)[2][2][4], filter w, const uint32_t (&f)[2][WORDS], int j, int rows, bool inside, int below,
-      pb_target &to) {
+      pb_target &to, behind &after) {
     if (j >= 1) {
       if (inside) taps(sums, w, f, 0);
-      both(to, below > -1, sums);
+      both(to, below > -1, sums, after);
     }
     if (j == rows) return;
     pb_clear(sums[0]);
     pb_clear(sums[1]);
     taps(sums, w, f, 1);
-    both(to, below > 0, sums);
+    both(to, below > 0, sums, after);
     pb_clear(sums[0]);
     pb_clear(sums[1]);
     taps(sums, w, f, 2);
@@ -174,9 +179,15 @@ template <class T, int HALVES, int WORDS> struct pb_step {
     }
   }
   /* The even and the odd columns of a row. */
-  PB_INLINE void both(pb_target &to, bool inside, const float (&sums)[2][2][4]) {
-    pb_store_octets<T>(to.at, to.first && inside, sums[0]);
-    pb_store_octets<T>(to.at + to.channels, to.second && inside, sums[1]);
+  PB_INLINE void both(pb_target &to, bool inside, const float (&sums)[2][2][4], behind &after) {
+    const uint32_t counted = inside ? to.counted : 0;
+    uint32_t fetched[2][4];
+    if constexpr (POST == 3) {
+      after.fetch(to.at, to.first && inside, fetched[0]);
+      after.fetch(to.at + to.channels, to.second && inside, fetched[1]);
+    }
+    after.store(to.at, to.first && inside, counted & 3u, sums[0], fetched[0]);
+    after.store(to.at + to.channels, to.second && inside, counted >> 2, sums[1], fetched[1]);
     to.at += to.row_elements;
   }
 };
@@ -184,8 +195,8 @@ template <class T, int HALVES, int WORDS> struct pb_step {
 
 /** The kernel's body; `P` pairs of octets times four warps of 16 channels each are a block. */
 const walk = `
-template <class T, int CG, int STRIDE, bool BACK, int P, int STAGES>
-PB_INLINE void pb_grouped_rows(const void *from, const void *weights, void *into, const int64_t *numbers) {
+template <class T, int CG, int STRIDE, bool BACK, int P, int STAGES, bool PRE, int POST>
+PB_INLINE void pb_grouped_rows(const void *from, const void *weights, void *into, const pb_around &around, const int64_t *numbers) {
   constexpr bool HALVE = STRIDE == 2 && !BACK, DOUBLE = STRIDE == 2 && BACK;
   constexpr int SHIFTS = DOUBLE ? 2 : 3, ROWS = HALVE ? 2 : 1, LEFT = DOUBLE ? 0 : 1, SCALE = HALVE ? 2 : 1;
   constexpr int BEHIND = STRIDE == 1 ? 2 : 1, HALVES = CG < 16 ? 1 : CG / 8, WORDS = CG == 32 ? 8 : 4, THREADS = 128 * P;
@@ -222,19 +233,34 @@ PB_INLINE void pb_grouped_rows(const void *from, const void *weights, void *into
   const int octet = 2 * pair + (lane & 3) / 2, image = octet / e.octets, channel = strip.channel + quarter * 16 + (lane & 1) * 8;
   const int column = (strip.column + octet % e.octets * 8 + (lane >> 2)) * (DOUBLE ? 2 : 1);
   const bool first = channel < e.channels && column < e.target_width, second = channel < e.channels && column + 1 < e.target_width;
+  pb_affine<8> before;
+  if constexpr (PRE) pb_stream_affine(before, around.before, e, strip);
+  pb_behind<T, POST> behind;
+  const int summed = strip.channel + pb_behind<T, POST>::channel_of(quarter);
+  behind.open(around, into, summed, e.channels);
 
   int slot = 0;
   for (int group = strip.group; group < e.groups; group += e.lanes) {
     const int64_t row = ((int64_t)group * e.tile_images + image) * e.target_height + strip.row * (DOUBLE ? 2 : 1);
     const bool inside = group * e.tile_images + image < e.images;
     pb_target to = {(uint16_t *)into + (row * e.target_width + column) * e.channels + channel, inside && first, inside && second,
-      e.target_width * e.channels, e.channels};
+      0, e.target_width * e.channels, e.channels};
+    if constexpr (behind.SUMS) {
+      PB_UNROLL
+      for (int o = 0; o < 2; ++o) {
+        const int octet = 2 * pair + o, column = (strip.column + octet % e.octets * 8 + (lane >> 2)) * (DOUBLE ? 2 : 1);
+        const int width = group * e.tile_images + octet / e.octets < e.images ? e.target_width : 0;
+        to.counted |= (uint32_t)(column < width) << o | (uint32_t)(column + 1 < width) << (2 + o);
+      }
+    }
     float sums[2][2][4];
     pb_clear(sums[0]);
     pb_clear(sums[1]);
     PB_ONE_BY_ONE
     for (int j = 0; j < strip.rows + BEHIND; ++j) {
       pb_async_wait<STAGES - 2>();
+      if constexpr (PRE) pb_stream_activate<T>(stream, e, strip, ring + slot * ROWS * e.pitch, j, e.images - group * e.tile_images,
+        e.source_height, before);
       pb_barrier();
       ask((slot + STAGES - 1) & (STAGES - 1));
       const int row = (strip.row + j) * SCALE - LEFT;
@@ -242,21 +268,26 @@ PB_INLINE void pb_grouped_rows(const void *from, const void *weights, void *into
       uint32_t f[SHIFTS][WORDS];
       if (inside) pb_load_fragments(f, ring + slot * ROWS * e.pitch, places);
       if constexpr (HALVE) {
-        pb_step<T, HALVES, WORDS>::halving(sums, w, f, j, strip.rows, inside, to);
+        pb_step<T, HALVES, WORDS, POST>::halving(sums, w, f, j, strip.rows, inside, to, behind);
         if (j < strip.rows && row + 1 < e.source_height) {
           pb_load_fragments(f, ring + (slot * ROWS + 1) * e.pitch, places);
           pb_row_of_taps<T, HALVES>(sums[0], f, w, 1);
         }
-      } else if constexpr (DOUBLE) pb_step<T, HALVES, WORDS>::doubling(sums, w, f, j, strip.rows, inside,
-        e.target_height - 2 * (strip.row + j), to);
-      else pb_step<T, HALVES, WORDS>::dense(sums, w, f, j, strip.rows, inside, to);
+      } else if constexpr (DOUBLE) pb_step<T, HALVES, WORDS, POST>::doubling(sums, w, f, j, strip.rows, inside,
+        e.target_height - 2 * (strip.row + j), to, behind);
+      else pb_step<T, HALVES, WORDS, POST>::dense(sums, w, f, j, strip.rows, inside, to, behind);
       slot = (slot + 1) & (STAGES - 1);
+      if constexpr (behind.SUMS) {
+        if ((j & 31) == 31 || j + 1 == strip.rows + BEHIND) behind.gather();
+      }
+      if constexpr (POST == 3 && !DOUBLE) behind.fetch(to.at, to.first && j >= 1 && j <= strip.rows, to.fetched);
     }
   }
+  if constexpr (behind.SUMS) behind.template close<P>(around, (int)pb_block() / ((e.channels + 63) / 64), summed, e.channels);
 }
 `
 
-/** Goes behind the stream's text; more than once is as good as once. */
+/** Goes behind the stream's and the epilogue's texts; more than once is as good as once. */
 export const rowsText = `#ifndef PB_GROUPED_ROWS
 #define PB_GROUPED_ROWS
 ${[filters, products, steps, walk].join('')}#endif

@@ -86,7 +86,7 @@ PB_INLINE void pb_stream_copy(pb_stream<PIECES, ROWS, SCALE, LEFT, SPLIT> &s, co
     pb_shared_address stage, int j, int images, int limit, int width) {
   PB_UNROLL
   for (int r = 0; r < ROWS; ++r) {
-    const int row = (strip.row + j) * SCALE - LEFT + r, within = row >= 0 && row < limit ? images : 0;
+    const int row = (strip.row + j) * SCALE - LEFT + r, within = row >= 0 && row < limit ? PB_MIN(images, 255) : 0;
     PB_UNROLL
     for (int i = 0; i < PIECES; ++i) {
       pb_async_copy_16(stage + r * e.pitch + (s.piece[i] & 0xffffu) * 16, s.next + s.offset[i], s.piece[i] != 0xffffffffu,
@@ -97,8 +97,59 @@ PB_INLINE void pb_stream_copy(pb_stream<PIECES, ROWS, SCALE, LEFT, SPLIT> &s, co
 }
 `
 
+/**
+ * Batch norm of N channels and the ReLU behind it, each operation rounded as the plan's own kernels round theirs: in front of
+ * a convolution the stream's pieces become that in place, where they are inside. What is beside the image stays zero.
+ */
+const affine = `
+struct pb_vectors { const float *mean, *scale, *shift; };
+template <int N> struct pb_affine { float mean[N], scale[N], shift[N]; };
+template <class T, int N> PB_INLINE uint32_t pb_activate(const pb_affine<N> &v, int k, uint32_t pair) {
+  const float low = T::wide((uint16_t)pair), high = T::wide((uint16_t)(pair >> 16));
+  return pb_matrix<T>::pack(pb_positive((low - v.mean[k]) * v.scale[k] + v.shift[k]),
+    pb_positive((high - v.mean[k + 1]) * v.scale[k + 1] + v.shift[k + 1]));
+}
+/* Those of two channels, zeros where there are none. */
+template <int N> PB_INLINE void pb_affine_load(pb_affine<N> &v, int k, const pb_vectors &from, int channel, bool inside) {
+  const float *const sources[3] = {from.mean, from.scale, from.shift};
+  float *const places[3] = {v.mean + k, v.scale + k, v.shift + k};
+  PB_UNROLL
+  for (int i = 0; i < 3; ++i) {
+    uint32_t w[2] = {0, 0};
+    if (inside) pb_read_8(sources[i] + channel, w);
+    places[i][0] = pb_float_of_bits(w[0]);
+    places[i][1] = pb_float_of_bits(w[1]);
+  }
+}
+/* The eight channels of the thread's pieces. */
+PB_INLINE void pb_stream_affine(pb_affine<8> &v, const pb_vectors &from, const pb_extents &e, const pb_strip &strip) {
+  const int channel = strip.channel + 8 * (int)(pb_thread() & 7);
+  PB_UNROLL
+  for (int k = 0; k < 8; k += 2) pb_affine_load(v, k, from, channel + k, channel < e.channels);
+}
+/* The thread's own pieces of stage \`j\`, for which it must have waited; the parameters are those of pb_stream_copy. */
+template <class T, int PIECES, int ROWS, int SCALE, int LEFT, bool SPLIT>
+PB_INLINE void pb_stream_activate(const pb_stream<PIECES, ROWS, SCALE, LEFT, SPLIT> &s, const pb_extents &e, const pb_strip &strip,
+    pb_shared_address stage, int j, int images, int limit, const pb_affine<8> &v) {
+  PB_UNROLL
+  for (int r = 0; r < ROWS; ++r) {
+    const int row = (strip.row + j) * SCALE - LEFT + r, within = row >= 0 && row < limit ? PB_MIN(images, 255) : 0;
+    PB_UNROLL
+    for (int i = 0; i < PIECES; ++i) {
+      if ((int)(s.piece[i] >> 16) >= within) continue;
+      const pb_shared_address at = stage + r * e.pitch + (s.piece[i] & 0xffffu) * 16;
+      uint32_t w[4];
+      pb_shared_read_16(at, w);
+      PB_UNROLL
+      for (int k = 0; k < 4; ++k) w[k] = pb_activate<T>(v, 2 * k, w[k]);
+      pb_shared_write_16(at, w);
+    }
+  }
+}
+`
+
 /** Goes behind the warp prelude; more than once is as good as once. */
 export const streamText = `#ifndef PB_GROUPED_STREAM
 #define PB_GROUPED_STREAM
-${extents}${stream}#endif
+${extents}${stream}${affine}#endif
 `

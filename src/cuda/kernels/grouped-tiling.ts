@@ -3,6 +3,7 @@
 import type { ConvParams } from '../../tensor/primitives.ts'
 import type { Shape } from '../../tensor/shape.ts'
 import { at } from '../../tensor/shape.ts'
+import type { Epilogue } from './grouped-epilogue.ts'
 
 /** Which of the three. */
 export type Direction = 'forward' | 'inputGrad' | 'filterGrad'
@@ -10,8 +11,15 @@ export type Direction = 'forward' | 'inputGrad' | 'filterGrad'
 /** Channels of one group, in and out. */
 export type GroupWidth = 4 | 8 | 16 | 32
 
+/** What is computed together with a convolution. */
+export interface Around {
+  /** Whether x is read as its batch norm and ReLU. */
+  readonly normalizes: boolean
+  readonly epilogue: Epilogue
+}
+
 /** One grouped 3x3 convolution with padding 1; the same record describes the forward pass and both gradients. */
-export interface GroupedProblem {
+export interface GroupedProblem extends Around {
   readonly direction: Direction
   readonly dtype: 'f16' | 'bf16'
   readonly groupWidth: GroupWidth
@@ -47,6 +55,7 @@ export function groupedProblem(
   dtype: string,
   { x, filter, y }: Readonly<Record<'x' | 'filter' | 'y', Shape>>,
   { stride, padding, dilation, groups }: ConvParams,
+  around: Around,
 ): GroupedProblem | undefined {
   const [channels, outChannels, groupWidth] = [at(x, 3), at(filter, 0), asGroupWidth(at(filter, 3))]
   const square = at(filter, 1) === 3 && at(filter, 2) === 3 && dilation.every((step) => step === 1)
@@ -57,7 +66,7 @@ export function groupedProblem(
   if (outChannels !== channels || groups * groupWidth !== channels || channels % 16 !== 0) return undefined
   if (x.includes(0) || tooLarge(x)) return undefined
   const [input, output] = [[at(x, 1), at(x, 2)] as const, [at(y, 1), at(y, 2)] as const]
-  return { direction, dtype, groupWidth, stride: step, images: at(x, 0), channels, input, output }
+  return { direction, dtype, groupWidth, stride: step, images: at(x, 0), channels, input, output, ...around }
 }
 
 /** Places within the at most four images of a tile are 32-bit numbers. */
@@ -83,7 +92,7 @@ export function tile(problem: GroupedProblem, counts = wantedBlocks(problem)): T
   const [source, target] = direction === 'inputGrad' ? [output, input] : [input, output]
   const doubles = direction === 'inputGrad' && stride === 2
   const grid = doubles ? ([Math.ceil(target[0] / 2), Math.ceil(target[1] / 2)] as const) : target
-  const pairs = groupWidth === 32 || (stride === 2 && !doubles) ? 1 : 2
+  const pairs = groupWidth === 32 || (stride === 2 && !doubles) || isHeavy(problem) ? 1 : 2
   const octets = Math.min(2 * pairs, grid[1] > 16 ? 4 : grid[1] > 8 ? 2 : 1)
   const slabs = Math.ceil(channels / 64)
   const tiles = Math.ceil(grid[1] / (8 * octets))
@@ -119,16 +128,33 @@ export function tile(problem: GroupedProblem, counts = wantedBlocks(problem)): T
  * The forward pass and the input gradient want several blocks on each multiprocessor; groups of 32 share their larger
  * filters among images; the filter gradient's partials cost memory traffic.
  */
-function wantedBlocks({ direction, groupWidth }: GroupedProblem): BlockCounts {
-  if (direction === 'filterGrad') return groupWidth === 32 ? { least: 132, most: 132 } : { least: 264, most: 264 }
+function wantedBlocks({ direction, groupWidth, normalizes }: GroupedProblem): BlockCounts {
+  if (direction === 'filterGrad') {
+    const blocks = groupWidth === 32 ? 132 : normalizes && groupWidth < 16 ? 396 : 264
+    return { least: blocks, most: blocks }
+  }
   return groupWidth === 32 ? { least: 264, most: 264 } : { least: 528, most: 1056 }
 }
 
-/** Threads of a multiprocessor for which all sums and filters fit into its 65536 registers: found by compiling. */
-function residentThreads({ direction, groupWidth, stride }: GroupedProblem): number {
-  if (direction === 'filterGrad') return 512
-  if (groupWidth === 32) return 256
-  return groupWidth === 16 || (direction === 'inputGrad' && stride === 2) ? 512 : 768
+/** Threads of a multiprocessor for which all sums, filters and vectors fit into its 65536 registers: found by compiling. */
+function residentThreads(problem: GroupedProblem): number {
+  const { direction, groupWidth, stride } = problem
+  if (groupWidth === 32) return direction === 'filterGrad' && !isHeavy(problem) ? 512 : 256
+  if (isHeavy(problem)) return 384
+  const small = direction !== 'filterGrad' && groupWidth < 16 && !(direction === 'inputGrad' && stride === 2)
+  return small && !isFused(problem) ? 768 : 512
+}
+
+function isFused({ normalizes, epilogue }: GroupedProblem): boolean {
+  return normalizes || epilogue !== 'none'
+}
+
+/** Whether what is around a convolution takes registers that its kernel does not have to spare. */
+function isHeavy(problem: GroupedProblem): boolean {
+  const { direction, groupWidth, stride, normalizes, epilogue } = problem
+  if (direction === 'filterGrad') return normalizes
+  const both = normalizes && epilogue !== 'none'
+  return epilogue === 'mask' || (groupWidth === 16 && (stride === 2 ? isFused(problem) : both))
 }
 
 /** Narrow stages are small: more of them keep as many bytes on their way. */

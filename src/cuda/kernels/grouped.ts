@@ -1,15 +1,19 @@
 // Grouped 3x3 convolutions of our own on Tensor Cores, in f16 and bf16 with f32 sums: forward, input gradient and filter
-// gradient as launches. Their texts are grouped-rows.ts and grouped-filter.ts; the choice against cuDNN is the tuner's.
+// gradient as launches, alone or with what grouped-fused.ts says is around them. The choice against cuDNN is the tuner's.
 import { nameOf } from '../../compile/print/name.ts'
 import type { PrintedPointer, PrintedSource } from '../../compile/print/index.ts'
 import type { LibraryEquation } from '../../compile/plan.ts'
 import { type Shape, at } from '../../tensor/shape.ts'
 import { warpPrelude } from '../prelude-warps.ts'
 import type { Candidate, KernelLaunch } from '../work.ts'
+import { combineLaunch } from './grouped-combine.ts'
+import { epilogueText, epilogues, givesSums } from './grouped-epilogue.ts'
 import { filterText } from './grouped-filter.ts'
+import { placeOf, take } from './grouped-operands.ts'
 import { rowsText } from './grouped-rows.ts'
 import { extentNames, streamText } from './grouped-stream.ts'
 import {
+  type Around,
   type BlockCounts,
   type Direction,
   type GroupedProblem,
@@ -29,22 +33,30 @@ import {
  * @param counts How many blocks to cut it into, instead of the usual; with others a filter gradient may have other bits.
  */
 export function groupedCandidate(equation: LibraryEquation, counts?: BlockCounts): Candidate | undefined {
-  const problem = problemOf(equation)
+  return groupedWith({ normalizes: false, epilogue: 'none' }, equation, counts)
+}
+
+/** The same with what is around it; operands in the order of `operandNames`. */
+export function groupedWith(around: Around, equation: LibraryEquation, counts?: BlockCounts): Candidate | undefined {
+  const problem = problemOf(equation, around)
   if (problem === undefined) return undefined
   const tiling = tile(problem, counts)
   return problem.direction === 'filterGrad' ? filterCandidate(problem, tiling) : rowsCandidate(problem, tiling)
 }
 
-function problemOf({ primitive, params, inputs, outputs }: LibraryEquation): GroupedProblem | undefined {
+function problemOf(
+  { primitive, params, inputs, outputs }: LibraryEquation,
+  around: Around,
+): GroupedProblem | undefined {
   const shape = (index: number): Shape => at(inputs, index).type.shape
   const { shape: result, dtype } = at(outputs, 0).type
   switch (primitive) {
     case 'conv2d':
-      return groupedProblem('forward', dtype, { x: shape(0), filter: shape(1), y: result }, params)
+      return groupedProblem('forward', dtype, { x: shape(0), filter: shape(1), y: result }, params, around)
     case 'conv2dInputGrad':
-      return groupedProblem('inputGrad', dtype, { x: result, filter: shape(1), y: shape(0) }, params)
+      return groupedProblem('inputGrad', dtype, { x: result, filter: shape(1), y: shape(0) }, params, around)
     case 'conv2dFilterGrad':
-      return groupedProblem('filterGrad', dtype, { x: shape(0), filter: result, y: shape(1) }, params)
+      return groupedProblem('filterGrad', dtype, { x: shape(0), filter: result, y: shape(1) }, params, around)
     default:
       return undefined
   }
@@ -56,52 +68,62 @@ const ids: Readonly<Record<Direction, string>> = {
   filterGrad: 'own:grouped-filter-grad',
 }
 
-const operands: readonly PrintedPointer[] = [0, 1, 2].map((index) => ({ kind: 'operand', index }))
-const partials: PrintedPointer = { kind: 'scratch', offset: 0 }
+function idOf({ direction, normalizes, epilogue }: GroupedProblem): string {
+  return [ids[direction], ...wordsFor({ normalizes, epilogue })].join('-')
+}
 
 function rowsCandidate(problem: GroupedProblem, tiling: Tiling): Candidate {
-  const { direction, dtype, groupWidth, stride } = problem
-  const { pairs, stages } = tiling
-  const source = nameOf(`grouped_${direction}`, (symbol) => {
-    const constants = `pb_${dtype}, ${groupWidth}, ${stride}, ${direction === 'inputGrad'}, ${pairs}, ${stages}`
-    const body = `pb_grouped_rows<${constants}>(a.p[0], a.p[1], a.p[2], a.n);`
-    return [warpPrelude, streamText, rowsText, `${headOf(symbol, tiling)} { ${body} }\n`].join('')
+  const { direction, dtype, groupWidth, stride, channels, normalizes, epilogue } = problem
+  const { pairs, stages, parts } = tiling
+  const sums = givesSums(epilogue)
+  const { pointers, print, printVectors } = take(problem, (name) => name !== 'sum' && name !== 'squares', sums)
+  const source = nameOf(nameFor(problem), (symbol) => {
+    const constants = [`pb_${dtype}`, groupWidth, stride, direction === 'inputGrad', pairs, stages, normalizes]
+    const template = `pb_grouped_rows<${[...constants, epilogues[epilogue]].join(', ')}>`
+    const around = `{${printVectors('before')}, ${printVectors('after')}, ${print('source')}, (float *)${print('partials')}}`
+    const body = `${template}(${print('from')}, ${print('weights')}, ${print('into')}, ${around}, a.n);`
+    const head = headOf(symbol, tiling, pointers.length)
+    return [warpPrelude, streamText, epilogueText, rowsText, `${head} { ${body} }\n`].join('')
   })
-  return { id: ids[direction], works: [launchOf(source, tiling, operands)], scratchBytes: 0 }
+  const main = launchOf(source, tiling, pointers)
+  if (!sums) return { id: idOf(problem), works: [main], scratchBytes: 0 }
+  const results = [placeOf(problem, 'sum'), placeOf(problem, 'squares')] as const
+  return {
+    id: idOf(problem),
+    works: [main, combineLaunch('f32', channels, parts, results)],
+    scratchBytes: parts * 2 * channels * 4,
+  }
 }
 
 function filterCandidate(problem: GroupedProblem, tiling: Tiling): Candidate {
-  const { direction, dtype, groupWidth, stride, channels } = problem
+  const { dtype, groupWidth, stride, channels, normalizes } = problem
   const { pairs, stages, parts } = tiling
-  const summing = nameOf('grouped_filterGrad', (symbol) => {
-    const constants = `pb_${dtype}, ${groupWidth}, ${stride}, ${pairs}, ${stages}`
-    const body = `pb_grouped_filter<${constants}>(a.p[0], a.p[1], a.p[2], a.n);`
-    return [warpPrelude, streamText, filterText, `${headOf(symbol, tiling)} { ${body} }\n`].join('')
-  })
-  const combining = nameOf('grouped_combine', (symbol) => {
-    const body = `pb_grouped_combine<pb_${dtype}>(a.p[0], a.p[1], a.n);`
-    return [warpPrelude, streamText, filterText, `PB_KERNEL(${symbol}, 2, 2) { ${body} }\n`].join('')
+  const { pointers, print, printVectors } = take(problem, (name) => name !== 'into', true)
+  const source = nameOf(nameFor(problem), (symbol) => {
+    const constants = [`pb_${dtype}`, groupWidth, stride, pairs, stages, normalizes].join(', ')
+    const operands = [print('from'), print('weights'), print('partials'), printVectors('before'), 'a.n']
+    const body = `pb_grouped_filter<${constants}>(${operands.join(', ')});`
+    return [warpPrelude, streamText, filterText, `${headOf(symbol, tiling, pointers.length)} { ${body} }\n`].join('')
   })
   const elements = channels * 9 * groupWidth
-  const [x, cotangent, result] = [at(operands, 0), at(operands, 1), at(operands, 2)]
-  const combine: KernelLaunch = {
-    kind: 'kernel',
-    source: combining,
-    blocks: Math.ceil(elements / 32),
-    threads: 256,
-    sharedBytes: 0,
-    pointers: [partials, result],
-    numbers: [elements, parts],
-  }
   return {
-    id: ids[direction],
-    works: [launchOf(summing, tiling, [x, cotangent, partials]), combine],
+    id: idOf(problem),
+    works: [launchOf(source, tiling, pointers), combineLaunch(dtype, elements, parts, [placeOf(problem, 'into')])],
     scratchBytes: parts * elements * 4,
   }
 }
 
-function headOf(symbol: string, { threads, sharing }: Tiling): string {
-  return `PB_KERNEL_SHARING(${symbol}, 3, ${extentNames.length}, ${threads}, ${sharing})`
+/** What a problem's kernel is called, as the beginning of its symbol. */
+function nameFor({ direction, normalizes, epilogue }: GroupedProblem): string {
+  return ['grouped', direction, ...wordsFor({ normalizes, epilogue })].join('_')
+}
+
+function wordsFor({ normalizes, epilogue }: Around): readonly string[] {
+  return [...(normalizes ? ['normalized'] : []), ...(epilogue === 'none' ? [] : [epilogue])]
+}
+
+function headOf(symbol: string, { threads, sharing }: Tiling, pointers: number): string {
+  return `PB_KERNEL_SHARING(${symbol}, ${pointers}, ${extentNames.length}, ${threads}, ${sharing})`
 }
 
 function launchOf(source: PrintedSource, tiling: Tiling, pointers: readonly PrintedPointer[]): KernelLaunch {

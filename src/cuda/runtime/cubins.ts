@@ -3,6 +3,7 @@
 import { createHash } from 'node:crypto'
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { touch } from '../../compile/cache-trim.ts'
 import type { PrintedSource } from '../../compile/print/index.ts'
 import { PullbackError } from '../../tensor/errors.ts'
 import { logLine } from '../../tensor/log.ts'
@@ -24,6 +25,8 @@ export interface Target {
 export type BuildProgress = (built: number, total: number) => void
 
 const checksumBytes = 32
+/** So few kernels are compiled before threads have started. */
+const worthThreads = 4
 
 /** A folder of cubins. */
 export class Cubins {
@@ -31,12 +34,17 @@ export class Cubins {
   readonly counts = { found: 0, built: 0 }
   readonly #salt: string
   #complained = false
+  #trimmed = false
 
-  /** `folder` belongs to this user alone and is made when it is first written to. */
+  /**
+   * `folder` belongs to this user alone and is made when it is first written to. `trim` makes room, before the first kernel
+   * is compiled.
+   */
   constructor(
     private readonly nvrtc: Nvrtc,
     private readonly folder: string,
     private readonly target: Target,
+    private readonly trim: () => void = () => undefined,
   ) {
     this.#salt = JSON.stringify([cudaPrelude, cudaOptions, target.architecture, target.versions])
   }
@@ -55,41 +63,59 @@ export class Cubins {
     return kept.map((image) => image ?? at(built, next++))
   }
 
+  /** What was found and what was made, for a run's header. */
+  toString(): string {
+    return `${this.counts.built} compiled, ${this.counts.found} found in ${this.folder}`
+  }
+
   #pathOf({ name, text }: PrintedSource): string {
     const key = createHash('sha256').update(`${this.#salt}\n${name}\n${text}`).digest('hex').slice(0, 40)
     return join(this.folder, `${key}.cubin`)
   }
 
-  /** Compiles all before it takes the first result: a compiler that works in the background has them all at once. */
   #build(sources: readonly PrintedSource[], progress: BuildProgress): readonly Uint8Array[] {
+    const { nvrtc } = this
     const programs: CompilerProgram[] = []
+    if (sources.length > 0 && !this.#trimmed) this.trim()
+    if (sources.length > 0) this.#trimmed = true
     try {
-      for (const source of sources) programs.push(this.#compile(source))
-      return zip(sources, programs).map(([source, program], index) => {
-        const image = this.nvrtc.cubin(program)
+      for (const { name, text } of sources) programs.push(nvrtc.createProgram(`${cudaPrelude}\n${text}`, `${name}.cu`))
+      const failures = this.#compile(programs, (built) => progress(built, sources.length))
+      return zip(sources, zip(programs, failures)).map(([source, [program, failure]]) => {
+        if (failure !== undefined) throw this.#refused(source, program, failure)
+        const image = nvrtc.cubin(program)
         this.counts.built += 1
-        progress(index + 1, sources.length)
         this.#keep(this.#pathOf(source), image)
         return image
       })
     } finally {
-      for (const program of programs) attempt(() => this.nvrtc.destroyProgram(program))
+      for (const program of programs) attempt(() => nvrtc.destroyProgram(program))
     }
   }
 
-  #compile({ name, text }: PrintedSource): CompilerProgram {
+  /** Compiles all, several of them at once; what became of each. */
+  #compile(programs: readonly CompilerProgram[], done: (built: number) => void): readonly (CudaError | undefined)[] {
     const { nvrtc } = this
-    const program = nvrtc.createProgram(`${cudaPrelude}\n${text}`, `${name}.cu`)
-    try {
-      nvrtc.compileProgram(program, [...cudaOptions, `--gpu-architecture=${this.target.architecture}`])
-      return program
-    } catch (error) {
-      const refused = error instanceof CudaError && error.status === nvrtcErrors.COMPILATION
-      const log = refused ? firstLines(nvrtc.programLog(program)) : ''
-      attempt(() => nvrtc.destroyProgram(program))
-      if (!refused) throw error
-      throw new PullbackError('compiler', `[cuda] NVRTC refused the kernel ${name}:\n${log}`, { cause: error })
-    }
+    const options = [...cudaOptions, `--gpu-architecture=${this.target.architecture}`]
+    if (nvrtc.compileTogether !== undefined && programs.length >= worthThreads)
+      return nvrtc.compileTogether(programs, options, done)
+    return programs.map((program, index) => {
+      try {
+        nvrtc.compileProgram(program, options)
+        done(index + 1)
+        return undefined
+      } catch (error) {
+        if (error instanceof CudaError) return error
+        throw error
+      }
+    })
+  }
+
+  /** What to throw for a program that failed: NVRTC's words, where the text is what it refuses. */
+  #refused({ name }: PrintedSource, program: CompilerProgram, error: CudaError): PullbackError {
+    if (error.status !== nvrtcErrors.COMPILATION) return error
+    const log = firstLines(this.nvrtc.programLog(program))
+    return new PullbackError('compiler', `[cuda] NVRTC refused the kernel ${name}:\n${log}`, { cause: error })
   }
 
   /** A cache that cannot be written costs time at the next start and nothing else; the folder was checked when it was chosen. */
@@ -116,6 +142,7 @@ export class Cubins {
 /** The image in a file whose checksum is right; undefined for any other. */
 function readChecked(path: string): Uint8Array | undefined {
   let content: Buffer
+  touch(path) // before it is read, so that another process does not take it for an old one
   try {
     content = readFileSync(path)
   } catch {

@@ -1,11 +1,13 @@
 // All that runs on one GPU, made together and given back together: the session, the queue, memory, staging and kernels.
 import { join } from 'node:path'
 import { cacheFolder } from '../../compile/cache-folder.ts'
+import { cacheLimit, trimCacheOnce } from '../../compile/cache-trim.ts'
 import { InternalError } from '../../tensor/errors.ts'
 import type { Probe } from '../discovery-probe.ts'
 import type { Native } from '../ffi/loader.ts'
 import { Allocator } from './allocator.ts'
 import { type Cleanup, allOf, allOrNothing, attempt } from './cleanup.ts'
+import { Counters } from './counters.ts'
 import { Cubins } from './cubins.ts'
 import { Modules } from './modules.ts'
 import { Queue } from './queue.ts'
@@ -25,8 +27,10 @@ export interface Runtime {
   readonly session: Session
   readonly queue: Queue
   readonly memory: Allocator
+  readonly counters: Counters
   readonly staging: Staging
   readonly modules: Modules
+  readonly cubins: Cubins
   /** Frees everything; nothing may run any more. Throws the first failure, after all has been tried. */
   close(): void
 }
@@ -34,7 +38,7 @@ export interface Runtime {
 /** How a runtime is opened. */
 export interface RuntimeOptions {
   readonly ordinal: number
-  /** PULLBACK_CACHE is read from it. */
+  /** PULLBACK_CACHE and PULLBACK_CACHE_LIMIT are read from it. */
   readonly environment: NodeJS.ProcessEnv
   /** Each block of memory an allocation of its own. */
   readonly separate: boolean
@@ -64,17 +68,21 @@ function assemble(
   { ordinal, environment, separate, owners }: RuntimeOptions,
   noted: Cleanup,
 ): Omit<Runtime, 'close'> {
-  const folder = join(cacheFolder(environment), 'cubin')
+  const [cache, limit] = [cacheFolder(environment), cacheLimit(environment)]
   const { session, cleanup } = openSession(found, native, ordinal)
   noted.later(() => cleanup.release())
   const { driver, nvrtc, gpu, versions } = session
   const queue = new Queue(driver, noted)
   const target = { architecture: gpu.architecture, versions: [versions.nvrtc, versions.driver] }
+  const memory = new Allocator(driver, queue, owners, { separate })
+  const cubins = new Cubins(nvrtc, join(cache, 'cubin'), target, () => trimCacheOnce(cache, limit))
   return {
     session,
     queue,
-    memory: new Allocator(driver, queue, owners, { separate }),
+    memory,
+    cubins,
+    counters: new Counters(driver, queue, memory),
     staging: new Staging(driver, native, queue, noted),
-    modules: new Modules(driver, new Cubins(nvrtc, folder, target), noted),
+    modules: new Modules(driver, cubins, noted),
   }
 }

@@ -3,6 +3,7 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { touch } from '../../compile/cache-trim.ts'
 import type { Session } from '../runtime/index.ts'
 
 /** What won a problem. */
@@ -46,6 +47,7 @@ export class TuningCache {
   ) {
     const sorted = Object.entries(identity).sort(([a], [b]) => (a < b ? -1 : 1))
     this.file = join(folder, `tuning-${digest(JSON.stringify([format, ...sorted]))}.json`)
+    touch(this.file)
     this.#merge()
   }
 

@@ -8,14 +8,19 @@ export interface TunerOptions {
   readonly bench: Bench
   /** 'heuristics' takes the first candidate that is offered: no timing, and the cache is neither read nor written. */
   readonly mode: 'time' | 'heuristics'
+  /** Milliseconds of timing after which the first candidates are taken, and not kept; no end unless said. */
+  readonly budget?: number
   /** Whether each chosen candidate is compared with a plain one. */
   readonly verify: boolean
   /** Undefined keeps nothing. */
   readonly cache?: TuningCache | undefined
   /** Told after each problem: how many are settled, of how many announced, and which it was. */
   readonly progress?: (done: number, total: number, key: string) => void
-  /** Told of each candidate that is dropped and of each choice that could not be made as asked, in one sentence. */
-  readonly note?: (sentence: string) => void
+  /**
+   * Told of each candidate that is dropped and of each choice that could not be made as asked, in one sentence. A candidate
+   * that cannot be run leaves others, and is no more than 'info'.
+   */
+  readonly note?: (sentence: string, level: 'warn' | 'info') => void
 }
 
 /** How problems were settled, and what went wrong on the way. */
@@ -26,7 +31,7 @@ export interface TuningCounts {
   cached: number
   /** By taking the only candidate. */
   single: number
-  /** By taking the first: on demand, or because the operands did not fit into memory. */
+  /** By taking the first: on demand, for want of memory for the operands, or of time. */
   untimed: number
   /** By what `require` asked for, or what this process had chosen before. */
   required: number
@@ -36,24 +41,28 @@ export interface TuningCounts {
   dropped: number
 }
 
-/** A problem for which a run that is resumed does not have the bits of the run before. */
-export interface Difference {
-  readonly key: string
-  readonly wanted: string
-  readonly chosen: string
-}
-
 /**
  * The tuner's part of the environment: PULLBACK_TUNE is `time` (the default: candidates are timed on the GPU, and the
- * winners kept in the cache) or `heuristics` (the libraries' first proposals, untimed); PULLBACK_VERIFY=1 checks each
- * chosen candidate by its numbers.
+ * winners kept in the cache) or `heuristics` (the libraries' first proposals, untimed); PULLBACK_TUNE_SECONDS says how long
+ * that may take (40 unless it is set): what is left then takes the first proposals, and is timed at the next start;
+ * PULLBACK_VERIFY=1 checks each chosen candidate by its numbers.
  *
- * @throws ValueError for another value of PULLBACK_TUNE.
+ * @throws ValueError for other values.
  */
-export function tuningOptions(environment: NodeJS.ProcessEnv): Pick<TunerOptions, 'mode' | 'verify'> {
+export function tuningOptions(environment: NodeJS.ProcessEnv): Pick<TunerOptions, 'mode' | 'verify' | 'budget'> {
   const asked = environment['PULLBACK_TUNE'] ?? ''
   const mode = asked === '' ? 'time' : asked
   if (mode !== 'time' && mode !== 'heuristics')
     throw new ValueError(`[cuda] expected PULLBACK_TUNE to be time or heuristics, got '${asked}'. Unset it.`)
-  return { mode, verify: environment['PULLBACK_VERIFY'] === '1' }
+  return { mode, verify: environment['PULLBACK_VERIFY'] === '1', budget: 1000 * tuningSeconds(environment) }
+}
+
+/** A first step is to be there after a minute; half of the rest is for planning and compiling. */
+const usualSeconds = 40
+
+function tuningSeconds(environment: NodeJS.ProcessEnv): number {
+  const text = environment['PULLBACK_TUNE_SECONDS'] ?? ''
+  const seconds = text === '' ? usualSeconds : Number(text)
+  if (seconds >= 0) return seconds
+  throw new ValueError(`[cuda] expected PULLBACK_TUNE_SECONDS to be a number of seconds, got '${text}'. Try 300.`)
 }

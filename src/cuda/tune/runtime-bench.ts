@@ -59,7 +59,9 @@ function bindTo(
   scratch: DevicePointer | undefined,
 ): Bound {
   const launches = new Launches(runtime, bindAlone(lowered, operands.length, 'candidate'))
-  const slots = scratch === undefined ? operands : [...operands, scratch]
+  const { counterBytes = 0 } = lowered
+  const counters = counterBytes === 0 ? [] : [runtime.counters.address(counterBytes)]
+  const slots = [...operands, ...(scratch === undefined ? [] : [scratch]), ...counters]
   return {
     enqueue: () => launches.enqueue(runtime.queue.compute, slots),
     release: () => launches.release(),

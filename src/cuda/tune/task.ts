@@ -117,8 +117,18 @@ function fillRandom(bench: Bench, address: DevicePointer, type: TensorType, seed
     bench.copy(offset(address, filled), address, Math.min(filled, bytes - filled))
 }
 
+/** Tiles by dtype and seed: each takes 20 ms to make, and a model's convolutions want hundreds. */
+const tiles = new Map<string, Uint8Array>()
+
 function randomTile(dtype: FloatDType, count: number, seed: number): Uint8Array {
-  const words = randomBits([seed, 0x7475_6e65], 0, 0, 32, count)
+  const key = `${dtype} ${seed}`
+  const tile = tiles.get(key) ?? wholeTile(dtype, seed)
+  tiles.set(key, tile)
+  return tile.subarray(0, count * bytesOf(dtype))
+}
+
+function wholeTile(dtype: FloatDType, seed: number): Uint8Array {
+  const words = randomBits([seed, 0x7475_6e65], 0, 0, 32, tileElements)
   const stored = encode(
     dtype,
     Float64Array.from(words, (word) => word / 2 ** 31),

@@ -4,7 +4,7 @@ import { PullbackError } from '../../tensor/errors.ts'
 import { isSticky } from '../runtime/failure.ts'
 import { Cleanup, attempt } from '../runtime/index.ts'
 import type { Candidate } from '../work.ts'
-import type { Difference, TunerOptions, TuningCounts } from './options.ts'
+import type { TunerOptions, TuningCounts } from './options.ts'
 import { type TuningTask, isOutOfMemory } from './task.ts'
 import { type Failed, messageOf, timeCandidates, tryOut } from './timing.ts'
 import { disagreement } from './verify.ts'
@@ -24,6 +24,9 @@ export class Tuner {
   readonly #wanted = new Map<string, string>()
   readonly #shared = new Map<string, Shared>()
   #total = 0
+  /** Milliseconds that timing has taken. */
+  #spent = 0
+  #late = false
 
   constructor(private readonly options: TunerOptions) {}
 
@@ -44,26 +47,28 @@ export class Tuner {
     return { id, works, scratchBytes, release: once(() => this.#leave(task.key, shared)) }
   }
 
-  /** The id chosen for each problem so far: what a checkpoint keeps. */
+  /** Whether a problem has been chosen for. */
+  isSettled(key: string): boolean {
+    return this.#chosen.has(key)
+  }
+
+  /** Whether a problem's candidates are yet to be timed, as far as can be told before. */
+  isOpen(key: string): boolean {
+    const known = this.#chosen.has(key) || this.#wanted.has(key) || this.options.cache?.get(key) !== undefined
+    return this.options.mode === 'time' && !known
+  }
+
+  /** The id chosen for each problem so far, and that wanted for those to come: what a checkpoint keeps. */
   chosen(): Readonly<Record<string, string>> {
-    return Object.fromEntries(this.#chosen)
+    return Object.fromEntries([...this.#wanted, ...this.#chosen])
   }
 
   /**
    * Asks that these ids be chosen from here on, as a run did that is to be resumed with the same bits; ids that are not
-   * to be had are chosen anew. Gives the problems that are already settled otherwise; see `differences`.
+   * to be had are chosen anew, and problems that are settled stay so: `chosen` tells what became of it.
    */
-  require(ids: Readonly<Record<string, string>>): readonly Difference[] {
+  require(ids: Readonly<Record<string, string>>): void {
     for (const [key, id] of Object.entries(ids)) this.#wanted.set(key, id)
-    return this.differences()
-  }
-
-  /** The problems settled so far in another way than `require` asked for: none of them, and the bits are the same. */
-  differences(): readonly Difference[] {
-    return [...this.#wanted].flatMap(([key, wanted]) => {
-      const chosen = this.#chosen.get(key)
-      return chosen === undefined || chosen === wanted ? [] : [{ key, wanted, chosen }]
-    })
   }
 
   /** One line for a run's header. */
@@ -71,7 +76,7 @@ export class Tuner {
     const { timed, cached, single, untimed, required, retuned, dropped } = this.counts
     const parts = { timed, cached, single, untimed, required, retuned, dropped }
     const said = Object.entries(parts).flatMap(([name, count]) => (count === 0 ? [] : [`${count} ${name}`]))
-    return `tuning by ${this.options.mode}: ${said.length === 0 ? 'nothing yet' : said.join(', ')}`
+    return `by ${this.options.mode}: ${said.length === 0 ? 'nothing yet' : said.join(', ')}`
   }
 
   #settle(task: TuningTask): Shared {
@@ -135,7 +140,22 @@ export class Tuner {
 
   /** The best of the candidates that work; the others are released. */
   #fresh(task: TuningTask): Candidate {
-    return this.options.mode === 'time' ? this.#fastest(task) : this.#first(task)
+    const { mode, budget = Number.POSITIVE_INFINITY } = this.options
+    if (mode !== 'time') return this.#first(task)
+    if (this.#spent >= budget) {
+      if (!this.#late)
+        this.#note(
+          `candidates were timed for ${(this.#spent / 1000).toFixed(0)} s, and PULLBACK_TUNE_SECONDS allows no more: what is left takes the libraries' first proposals, and is timed at the next start.`,
+        )
+      this.#late = true
+      return this.#first(task)
+    }
+    const began = performance.now()
+    try {
+      return this.#fastest(task)
+    } finally {
+      this.#spent += performance.now() - began
+    }
   }
 
   #first(task: TuningTask): Candidate {
@@ -197,7 +217,7 @@ export class Tuner {
     }
     try {
       const timings = timeCandidates(this.options.bench, task, candidates)
-      for (const failure of timings.failed) this.#drop(task, failure, failed)
+      for (const failure of timings.failed) this.#drop(task, failure, failed, 'info')
       this.counts.timed += 1
       const times = new Map(timings.timed.map(({ candidate, microseconds }) => [candidate, rounded(microseconds)]))
       return { order: timings.timed.map(({ candidate }) => candidate), times, keep: true }
@@ -240,7 +260,7 @@ export class Tuner {
     const failures: Failed[] = []
     const reason = tryOut(candidate, failures, () => this.#compare(task, candidate))
     if (reason !== undefined) failures.push({ candidate, reason })
-    for (const failure of failures) this.#drop(task, failure, failed)
+    for (const failure of failures) this.#drop(task, failure, failed, 'warn')
     return failures.length === 0
   }
 
@@ -259,14 +279,14 @@ export class Tuner {
     }
   }
 
-  #drop(task: TuningTask, failure: Failed, failed: Failed[]): void {
+  #drop(task: TuningTask, failure: Failed, failed: Failed[], level: 'warn' | 'info'): void {
     failed.push(failure)
     this.counts.dropped += 1
-    this.#note(`dropped ${failure.candidate.id} for ${task.key}: ${failure.reason}`)
+    this.#note(`dropped ${failure.candidate.id} for ${task.key}: ${failure.reason}`, level)
   }
 
-  #note(sentence: string): void {
-    this.options.note?.(`[tune] ${sentence}`)
+  #note(sentence: string, level: 'warn' | 'info' = 'warn'): void {
+    this.options.note?.(`[tune] ${sentence}`, level)
   }
 }
 

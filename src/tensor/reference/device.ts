@@ -41,6 +41,22 @@ class ReferenceDevice implements Device {
   #peak = 0
   #open = true
 
+  details(): Readonly<Record<string, string>> {
+    return {}
+  }
+
+  choices(): Readonly<Record<string, string>> {
+    return {}
+  }
+
+  prefer(): void {
+    // there is one way to interpret
+  }
+
+  watch(): void {
+    // nothing is made ready
+  }
+
   upload(data: StorageArray, type: TensorType): Storage {
     if (data.length !== sizeOf(type.shape) || data.constructor !== storageArray(type.dtype, 0).constructor)
       throw new InternalError(`upload of a ${data.constructor.name} with ${data.length} elements as ${showType(type)}`)

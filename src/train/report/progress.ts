@@ -24,6 +24,8 @@ export interface ProgressOptions {
 export interface ProgressReporter {
   /** Shows the state; on a terminal at most ten times a second, the last step always. */
   update(progress: Progress): void
+  /** Shows text in place of the progress line, until the next of either; a pipe hears nothing of it. */
+  note(text: string): void
   /** Writes a line that stays, above the progress line. */
   message(text: string): void
   /** Takes the progress line away; the terminal is as it was. The reporter can be used again. */
@@ -48,14 +50,16 @@ function terminalReporter(
   const erase = (): void => {
     if (line !== '') stream.write(clear)
   }
+  const show = (parts: readonly string[], last: boolean): void => {
+    if (now() - drawnAt < drawMilliseconds && !last) return
+    drawnAt = now()
+    // One column is left free: a full one would make some terminals wrap.
+    line = fitLine(parts, (stream.columns ?? 80) - 1)
+    stream.write(clear + line)
+  }
   return {
-    update(progress) {
-      if (now() - drawnAt < drawMilliseconds && progress.step < progress.steps) return
-      drawnAt = now()
-      // One column is left free: a full one would make some terminals wrap.
-      line = fitLine(progressParts(progress), (stream.columns ?? 80) - 1)
-      stream.write(clear + line)
-    },
+    update: (progress) => show(progressParts(progress), progress.step === progress.steps),
+    note: (text) => show([text], false),
     message(text) {
       erase()
       stream.write(`${text}\n${line}`)
@@ -74,6 +78,7 @@ function lineReporter(stream: ProgressStream, { every }: ProgressOptions): Progr
       const due = every > 0 && progress.step % every === 0
       if (due || progress.step === progress.steps) stream.write(`${progressParts(progress).join('  ')}\n`)
     },
+    note: () => undefined,
     message(text) {
       stream.write(`${text}\n`)
     },

@@ -1,4 +1,5 @@
 // How a run begins: from first values, or where a checkpoint left off. What happens then is loop.ts's business.
+import { defaultDevice } from '../../tensor/dispatch.ts'
 import { PullbackError } from '../../tensor/errors.ts'
 import { tensor } from '../../tensor/ops/create.ts'
 import { type Shape, sizeOf } from '../../tensor/shape.ts'
@@ -7,6 +8,7 @@ import { type Checkpoint, type RunIdentity, type RunPosition, isRunEntry, restor
 import { type SqueezeWidth, squeezeWidth } from '../files/names.ts'
 import type { LossScale } from '../loss-scale.ts'
 import type { Optimizer } from '../optimizer.ts'
+import { type Computed, computedOf, preferComputed } from './computed.ts'
 import { type TrainState, initTrainState } from '../state.ts'
 
 /** A run between two steps: everything that the next step depends on. */
@@ -15,6 +17,8 @@ export interface Run<P extends TensorTree = TensorTree, S extends TensorTree = T
   readonly position: RunPosition
   /** Where order, augmentation and the step's randomness start. */
   readonly seed: number
+  /** How it was computed before, where it is resumed and its device had a choice. */
+  readonly computed?: Computed
 }
 
 /** What a run starts from. */
@@ -37,7 +41,8 @@ export async function startRun<P extends TensorTree, S extends TensorTree>(
 
 /**
  * The run that a checkpoint holds, to the bit: the state (loss scale included), the position and the seed are the
- * checkpoint's; of the options only the optimizer's kind, and whether there are averages, must be those of that run.
+ * checkpoint's; of the options only the optimizer's kind, and whether there are averages, must be those of that run. The
+ * default device is asked to compute it as it was computed before.
  *
  * @throws PullbackError `file` naming the tensor that does not fit
  */
@@ -48,11 +53,14 @@ export async function resumeRun<P extends TensorTree, S extends TensorTree>(
   options: Omit<StartOptions, 'seed'>,
 ): Promise<Run<P, S>> {
   const { seed } = checkpoint.identity
+  const computed = computedOf(checkpoint)
+  if (computed !== undefined) preferComputed(computed, defaultDevice())
   const blank = variables<P, S>(model, inputShape, (_path, { shape }) =>
     tensor(new Float32Array(sizeOf(shape)), { shape }),
   )
   const like = await initTrainState(blank, { ...options, seed })
-  return { state: restoreState(checkpoint, like), position: checkpoint.position, seed }
+  const state = restoreState(checkpoint, like)
+  return { state, position: checkpoint.position, seed, ...(computed === undefined ? {} : { computed }) }
 }
 
 /** The squeeze width of the model in a checkpoint: an option of the architecture. */

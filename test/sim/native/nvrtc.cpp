@@ -2,6 +2,7 @@
 // know; machine code of the host is made behind it (builds.cpp).
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <set>
 
 #include "builds.h"
@@ -174,7 +175,10 @@ SIM_EXPORT int nvrtcDestroyProgram(void **program) {
   return injected;
 }
 
+/** The one call that is made on several threads at once, as the real one may be. */
 SIM_EXPORT int nvrtcCompileProgram(void *handle, int count, const char *const *list) {
+  static std::mutex one_at_a_time;
+  const std::lock_guard<std::mutex> lock(one_at_a_time);
   if (const int injected = fail_now("nvrtcCompileProgram")) return injected;
   Program *const program = program_of(handle);
   if (program == nullptr) return invalid_program;

@@ -1,9 +1,9 @@
-// Keeps the kernel cache within its limit: what was used the longest time ago goes first. What is built is cache.ts's part.
+// Keeps the cache of all devices within its limit: what was used the longest time ago goes first. What lies in it, and which
+// names it has, is each device's part; here are only those that can go by themselves.
 import { readdirSync, renameSync, rmSync, statSync, utimesSync } from 'node:fs'
 import { join } from 'node:path'
 import { ValueError } from '../tensor/errors.ts'
 import { logLine } from '../tensor/log.ts'
-import { readEntry } from './cache-entry.ts'
 
 const units: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 }
 const usualLimit = 2 * 2 ** 30
@@ -30,7 +30,7 @@ export function cacheLimit(environment: NodeJS.ProcessEnv = process.env): number
   return Number(digits) * factor
 }
 
-/** Notes that a library or a parsed prelude is in use now. */
+/** Notes that a file or folder of the cache is in use now. */
 export function touch(path: string): void {
   try {
     const now = new Date()
@@ -39,6 +39,9 @@ export function touch(path: string): void {
     // Gone or read-only: whoever opens it next will say so.
   }
 }
+
+/** Folders whose files can each go by itself: printed plans, machine code for GPUs, what was tuned for them. */
+const subfolders: readonly string[] = ['plans', 'cubin', 'tuning']
 
 /** Something in the cache that can go by itself. */
 interface Item {
@@ -49,37 +52,51 @@ interface Item {
 }
 
 /**
- * Removes the least recently used libraries, parsed preludes and plans until the rest is within `limit` bytes, and what
- * crashes left behind. Nothing used within the last hour goes. A library that a process has loaded may go: Linux keeps a
- * mapped file's content until it is unmapped, and whoever looks the kernel up next builds it again.
+ * Removes the least recently used libraries, parsed preludes, plans, cubins and tuning files until the rest is within
+ * `limit` bytes, and what crashes left behind. Nothing used within the last hour goes. A library that a process has loaded
+ * may go: Linux keeps a mapped file's content until it is unmapped, and whoever looks the kernel up next builds it again.
+ *
+ * @param removed Called if anything went, for what is worth nothing without it.
  */
-export function trimCache(folder: string, limit: number, now = Date.now()): void {
+export function trimCache(
+  folder: string,
+  limit: number,
+  removed: () => void = () => undefined,
+  now = Date.now(),
+): void {
   const items = itemsOf(folder)
   const total = items.reduce((sum, { bytes }) => sum + bytes, 0)
-  const removed: Item[] = []
+  let count = 0
   let left = total
   for (const item of items.sort((a, b) => a.used - b.used)) {
     const age = now - item.used
     const crashed = item.name.startsWith('build-') && age > abandoned
     if (!crashed && (left <= limit || age <= grace)) continue
     remove(folder, item.name)
-    removed.push(item)
+    count += 1
     left -= item.bytes
   }
-  if (removed.length === 0) return
-  removeOrphans(folder)
+  if (count === 0) return
+  removed()
   const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`
-  logLine(
-    'info',
-    () => `[cache] removed ${removed.length} old files from ${folder}: ${megabytes(total)} to ${megabytes(left)}`,
-  )
+  logLine('info', () => `[cache] removed ${count} old files from ${folder}: ${megabytes(total)} to ${megabytes(left)}`)
+}
+
+/** The folders that this process has trimmed. */
+const trimmed = new Set<string>()
+
+/** Trims a folder unless this process has done so: to look at thousands of files takes time, and one process adds few. */
+export function trimCacheOnce(folder: string, limit: number): void {
+  if (trimmed.has(folder)) return
+  trimmed.add(folder)
+  trimCache(folder, limit)
 }
 
 function itemsOf(folder: string): Item[] {
   return names(folder).flatMap((name): Item[] => {
     const path = join(folder, name)
-    if (name === 'plans')
-      return names(path).flatMap((plan) => itemOf(join(path, plan), join(name, plan), [join(path, plan)]))
+    if (subfolders.includes(name))
+      return names(path).flatMap((file) => itemOf(join(path, file), join(name, file), [join(path, file)]))
     if (/^[0-9a-f]+\.so$/.test(name)) return itemOf(path, name, [path])
     if (!/^(prelude|build)-/.test(name)) return []
     return itemOf(
@@ -112,16 +129,6 @@ function remove(folder: string, name: string): void {
     return // another process removes it
   }
   rmSync(aside, { recursive: true, force: true })
-}
-
-/** The files of kernels whose library is gone. */
-function removeOrphans(folder: string): void {
-  const present = new Set(names(folder))
-  for (const name of present) {
-    if (!name.endsWith('.json')) continue
-    const entry = readEntry(join(folder, name))
-    if (entry === undefined || !present.has(entry.library)) rmSync(join(folder, name), { force: true })
-  }
 }
 
 function names(folder: string): string[] {

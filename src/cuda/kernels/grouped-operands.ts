@@ -1,0 +1,65 @@
+// The operands of grouped convolutions by name: their order for what is computed around them, and how a kernel gets those that
+// it takes.
+import type { PrintedPointer } from '../../compile/print/index.ts'
+import { givesSums } from './grouped-epilogue.ts'
+import type { Around } from './grouped-tiling.ts'
+import { operand } from './launch.ts'
+
+const vectors = {
+  before: ['meanBefore', 'scaleBefore', 'shiftBefore'],
+  after: ['meanAfter', 'scaleAfter', 'shiftAfter'],
+} as const
+
+/** One operand. For the filter gradient the weights are the cotangent. */
+export type OperandName =
+  | 'from'
+  | 'weights'
+  | 'into'
+  | 'source'
+  | 'sum'
+  | 'squares'
+  | (typeof vectors)['before' | 'after'][number]
+
+/** The operands of a candidate, in order. */
+export function operandNames({ normalizes, epilogue }: Around): readonly OperandName[] {
+  return [
+    'from',
+    ...(normalizes ? vectors.before : []),
+    'weights',
+    ...(epilogue === 'mask' ? (['source'] as const) : []),
+    ...(epilogue === 'mask' || epilogue === 'normalize' ? vectors.after : []),
+    'into',
+    ...(givesSums(epilogue) ? (['sum', 'squares'] as const) : []),
+  ]
+}
+
+/** What a kernel takes. */
+export interface Taken {
+  /** In order. */
+  readonly pointers: readonly PrintedPointer[]
+  /** Operands and, under 'partials', the scratch memory as C; what the kernel does not take is a null pointer. */
+  readonly print: (name: OperandName | 'partials') => string
+  /** Batch norm's three vectors as C. */
+  readonly printVectors: (where: keyof typeof vectors) => string
+}
+
+/** The pointers of a kernel that takes all operands that `takes` says, and behind them scratch memory if it has `partials`. */
+export function take(around: Around, takes: (name: OperandName) => boolean, partials: boolean): Taken {
+  const names = operandNames(around)
+  const list: readonly (OperandName | 'partials')[] = [
+    ...names.filter(takes),
+    ...(partials ? ['partials' as const] : []),
+  ]
+  const print = (name: OperandName | 'partials'): string =>
+    list.includes(name) ? `a.p[${list.indexOf(name)}]` : 'nullptr'
+  return {
+    pointers: list.map((name) => (name === 'partials' ? { kind: 'scratch', offset: 0 } : placeOf(around, name))),
+    print,
+    printVectors: (where) => `{${vectors[where].map((name) => `(const float *)${print(name)}`).join(', ')}}`,
+  }
+}
+
+/** An operand of the step. */
+export function placeOf(around: Around, name: OperandName): PrintedPointer {
+  return operand(operandNames(around).indexOf(name))
+}
