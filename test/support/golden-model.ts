@@ -142,15 +142,24 @@ export function distance(a: ArrayLike<number>, b: ArrayLike<number>): number {
   return Math.sqrt(difference / norm)
 }
 
-/** The distances of all named tensors, worst first; prints the worst of them. */
-export function distances(
-  title: string,
+/** A tensor's name and distance. */
+export interface Row {
+  readonly name: string
+  readonly error: number
+}
+
+/** The distances of all named tensors, worst first. */
+export function ranked(
   actual: ReadonlyMap<string, ArrayLike<number>>,
   expected: (name: string) => ArrayLike<number>,
-): { readonly name: string; readonly error: number }[] {
+): readonly Row[] {
   const rows = [...actual].map(([name, values]) => ({ name, error: distance(values, expected(name)) }))
-  rows.sort((a, b) => (Number.isNaN(b.error) ? Infinity : b.error) - (Number.isNaN(a.error) ? Infinity : a.error))
+  const height = ({ error }: Row): number => (Number.isNaN(error) ? Infinity : error)
+  return rows.sort((a, b) => height(b) - height(a))
+}
+
+/** Prints the worst of them. */
+export function printRanked(title: string, rows: readonly Row[]): void {
   const worst = rows.slice(0, 4).map(({ name, error }) => `  ${error.toExponential(2)} ${name}`)
   console.log([`${title}: ${rows.length} tensors, worst first`, ...worst].join('\n'))
-  return rows
 }
