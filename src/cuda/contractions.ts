@@ -3,9 +3,11 @@
 import { join } from 'node:path'
 import { cacheFolder } from '../compile/cache-folder.ts'
 import { type ConvEquation, convExtents } from '../compile/index.ts'
+import type { DType } from '../tensor/dtype.ts'
 import { logLine } from '../tensor/log.ts'
 import { at } from '../tensor/shape.ts'
 import {
+  type ConvOptions,
   type ConvProblem,
   type CudnnSession,
   NoPlanError,
@@ -16,6 +18,8 @@ import {
   deviceSession,
   supportedByCudnn,
 } from './conv/index.ts'
+import type { Fusion } from './fusions/fusion.ts'
+import { type FusionChoice, fusionTask } from './fusions/tasks.ts'
 import { groupedCandidate } from './kernels/grouped.ts'
 import { type Contraction, lowerPlainContraction, plainCandidate } from './kernels/index.ts'
 import { matmulProblem, matmulTask, supportedByCublasLt } from './matmul/index.ts'
@@ -31,6 +35,8 @@ export interface ContractionOptions {
   readonly deterministic: boolean
   /** Whether programs are run as graphs, and candidates timed as such. */
   readonly graphs: boolean
+  /** Whether contractions are fused with what follows them where that is faster. */
+  readonly fusions: FusionChoice
   readonly environment: NodeJS.ProcessEnv
   /** Told after each problem that is settled. */
   readonly progress?: (done: number, total: number, key: string) => void
@@ -41,6 +47,8 @@ export interface Contractions {
   readonly tuner: Tuner
   /** The works of a product or convolution; each caller releases what it got. */
   lower(equation: Contraction): Lowered
+  /** The works of a contraction and the kernels behind it, likewise. */
+  lowerFusion(fusion: Fusion): Lowered
 }
 
 /** cuDNN's proposals that are timed for one convolution; the first few are the likely ones. */
@@ -56,15 +64,32 @@ export function openContractions(runtime: Runtime, options: ContractionOptions):
   const note = (sentence: string): void => logLine('warn', () => `pullback: ${sentence}`)
   const asked = tuningOptions(options.environment)
   const cache = asked.mode === 'time' ? openCache(session, options.environment, note) : undefined
-  const { progress } = options
+  const { progress, precision, deterministic, fusions } = options
   const tuner = new Tuner({ ...asked, bench, cache, note, ...(progress === undefined ? {} : { progress }) })
+  const lower = (equation: Contraction): Lowered => {
+    const task = taskOf(equation, session, options)
+    return task === undefined ? lowerPlainContraction(equation) : tuner.choose(task)
+  }
+  const means = {
+    cudnn: deviceSession(session.cudnn, session.dnn),
+    matmul: session,
+    ...{ precision, deterministic, choice: fusions, lower },
+    // Where a kernel of ours gives the sums with its results, it competes from here.
+    ownStatistics: () => undefined,
+  }
   return {
     tuner,
-    lower: (equation) => {
-      const task = taskOf(equation, session, options)
-      return task === undefined ? lowerPlainContraction(equation) : tuner.choose(task)
+    lower,
+    lowerFusion: (fusion) => {
+      const { dtype } = at(fusion.contraction.equation.outputs, 0).type
+      return tuner.choose(fusionTask(fusion, { ...means, workspaceBytes: workspaceFor(dtype) }))
     },
   }
+}
+
+/** The scratch memory that cuDNN may ask for: its engines for large f32 convolutions, as the first one, want more. */
+function workspaceFor(dtype: DType): number {
+  return dtype === 'f32' ? 1.5 * 2 ** 30 : 2 ** 30
 }
 
 function openCache(session: Session, environment: NodeJS.ProcessEnv, note: (sentence: string) => void): TuningCache {
@@ -92,6 +117,7 @@ function convTask(
   plain: () => Candidate,
 ): TuningTask {
   const problem = convProblem(equation, precision)
+  const limits = { deterministic, workspaceBytes: workspaceFor(problem.dtype) }
   const own = (): readonly Candidate[] => {
     const grouped = groupedCandidate(equation)
     return grouped === undefined ? [] : [grouped]
@@ -105,7 +131,7 @@ function convTask(
     candidates: function* () {
       yield* own()
       let found = own().length
-      for (const candidate of proposed(session, problem, deterministic)) {
+      for (const candidate of proposed(session, problem, limits)) {
         found += 1
         yield candidate
       }
@@ -114,16 +140,16 @@ function convTask(
     restore: (id, recipe) =>
       recipe === undefined
         ? [...own(), plain()].find((candidate) => candidate.id === id)
-        : convFromRecipe(session, problem, recipe, { deterministic }),
+        : convFromRecipe(session, problem, recipe, limits),
     reference: plain,
   }
 }
 
 /** cuDNN's first proposals; none where it has no plan for the problem. */
-function* proposed(session: CudnnSession, problem: ConvProblem, deterministic: boolean): Generator<Candidate> {
+function* proposed(session: CudnnSession, problem: ConvProblem, limits: ConvOptions): Generator<Candidate> {
   let left = mostProposals
   try {
-    for (const candidate of convCandidates(session, problem, { deterministic })) {
+    for (const candidate of convCandidates(session, problem, limits)) {
       yield candidate
       if (--left === 0) return
     }

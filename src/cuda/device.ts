@@ -7,6 +7,7 @@ import { InternalError } from '../tensor/errors.ts'
 import { type Program, type TensorType, showType } from '../tensor/program.ts'
 import { sizeOf } from '../tensor/shape.ts'
 import { CudaExecutable } from './executable.ts'
+import { fuseSteps } from './fusions/arrange.ts'
 import type { LowerStep } from './lower.ts'
 import { type Block, type BuildProgress, type ReadPlace, type Runtime, attempt } from './runtime/index.ts'
 import { CudaStorage, liveStorage } from './storage.ts'
@@ -18,6 +19,8 @@ export interface DeviceSettings {
   readonly graphs: boolean
   /** Whether each temporary is an allocation of its own. */
   readonly separate: boolean
+  /** Whether contractions may be one step with the kernels behind them. */
+  readonly fusions: boolean
   /** Told of each kernel that is compiled. */
   readonly progress?: BuildProgress
 }
@@ -96,7 +99,9 @@ export class CudaDevice implements Device {
     return this.use(options.label, () => {
       const plan = compileProgram(program, { optimize: options.optimize, donate: options.donate })
       const types = program.outputs.map(({ type }) => type)
-      const executable = new CudaExecutable(this, plan, types, options)
+      const fuses = this.settings.fusions && options.optimize === 'fuse'
+      const steps = fuses ? fuseSteps(plan, process.env['PULLBACK_VERIFY'] !== undefined) : plan
+      const executable = new CudaExecutable(this, plan, steps, types, options)
       this.#executables.add(executable)
       return executable
     })

@@ -9,6 +9,7 @@ import { type TensorType, sameType, showType } from '../tensor/program.ts'
 import { at, sizeOf, zip } from '../tensor/shape.ts'
 import { batchAdvice, batchOf } from './batch-advice.ts'
 import type { CudaDevice } from './device.ts'
+import type { CudaPlan } from './fusions/arrange.ts'
 import type { Stream } from './ffi/driver-queues.ts'
 import type { DevicePointer } from './ffi/values.ts'
 import { Launches, WorkError } from './launches.ts'
@@ -36,7 +37,9 @@ export class CudaExecutable implements Executable {
   /** All or nothing: where a part cannot be made, the others are given back. */
   constructor(
     private readonly device: CudaDevice,
-    private readonly plan: Plan,
+    /** As the compiler made it, for printing. */
+    private readonly planned: Plan,
+    private readonly plan: CudaPlan,
     private readonly types: readonly TensorType[],
     private readonly options: CompileOptions,
   ) {
@@ -93,7 +96,8 @@ export class CudaExecutable implements Executable {
       recordings === 0
         ? 'launched one by one'
         : `recorded ${recordings} times, ${copiedInputs} inputs copied into place (${copiedBytes} bytes)`
-    return `${showPlan(this.plan)}\ncuda: ${this.#launches.count} launches, ${this.#memoryBytes} bytes of temporaries; ${this.#runs} runs, ${how}`
+    const fused = this.plan.steps.filter(({ kind }) => kind === 'fused').length
+    return `${showPlan(this.planned)}\ncuda: ${fused} contractions with what follows them, ${this.#launches.count} launches, ${this.#memoryBytes} bytes of temporaries; ${this.#runs} runs, ${how}`
   }
 
   release(): void {

@@ -22,6 +22,8 @@ export interface CudaOptions {
   readonly precision?: ContractionOptions['precision']
   /** Whether the same input must give the same bits in each run; true by default. */
   readonly deterministic?: boolean
+  /** Whether contractions are fused with the kernels behind them: where that is faster, wherever it can be, or never. */
+  readonly fusions?: ContractionOptions['fusions']
   /** Told of each kernel that is compiled: how many of how many are. */
   readonly progress?: BuildProgress
   /** Loads the libraries; koffi by default. */
@@ -35,13 +37,15 @@ export interface CudaOptions {
  *
  * Environment: PULLBACK_CUDA_PATH (where the libraries are), PULLBACK_CACHE (compiled kernels), PULLBACK_GRAPHS=0 (launch
  * each step by itself instead of replaying a recorded graph), PULLBACK_TUNE=heuristics (take the libraries' first proposals
- * instead of timing them), PULLBACK_VERIFY=1 (compare each chosen way with a plain one), PULLBACK_CUDA_MEMORY=separate (each temporary its own
+ * instead of timing them), PULLBACK_VERIFY=1 (compare each chosen way with a plain one), PULLBACK_FUSIONS=never (each
+ * step of the plan by itself) or always, PULLBACK_CUDA_MEMORY=separate (each temporary its own
  * allocation, filled with NaN before each run: for finding faults).
  *
  * @throws PullbackError 'device' with the first thing that is wrong, in one sentence; ValueError for a bad variable.
  */
 export function cudaDevice(options: CudaOptions = {}): Device {
   const { environment = process.env, ordinal = 0, precision = 'tf32', deterministic = true, progress } = options
+  const fusions = options.fusions ?? choice(environment, 'PULLBACK_FUSIONS', ['tuned', 'always', 'never'])
   const graphs = choice(environment, 'PULLBACK_GRAPHS', ['1', '0']) === '1'
   const separate = choice(environment, 'PULLBACK_CUDA_MEMORY', ['planned', 'separate']) === 'separate'
   const { found, native } = look(options)
@@ -49,11 +53,12 @@ export function cudaDevice(options: CudaOptions = {}): Device {
   const owners = (): string => made.device?.owners() ?? ''
   const runtime = openRuntime(found, native, { ordinal, environment, separate, owners })
   try {
-    const contractions = openContractions(runtime, { precision, deterministic, graphs, environment })
+    const contractions = openContractions(runtime, { precision, deterministic, graphs, fusions, environment })
     const settings: DeviceSettings = {
       lowerStep: (step) => lowerStep(step, contractions),
       graphs,
       separate,
+      fusions: fusions !== 'never',
     }
     made.device = new CudaDevice(runtime, progress === undefined ? settings : { ...settings, progress })
     return made.device

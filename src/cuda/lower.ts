@@ -1,9 +1,11 @@
 // Plan -> works with places: each distinct step lowered once, its operands and scratch bound to slots. What is left for a run
 // is the address of each slot; launching is launches.ts's part.
-import { type Plan, type Step, stepKey } from '../compile/index.ts'
+import { equationKey, kernelKey, stepKey } from '../compile/index.ts'
 import type { PrintedPointer } from '../compile/print/index.ts'
 import { InternalError } from '../tensor/errors.ts'
 import { at, range } from '../tensor/shape.ts'
+import type { CudaPlan } from './fusions/arrange.ts'
+import type { CudaStep, FusedStep } from './fusions/fusion.ts'
 import { attempt } from './runtime/cleanup.ts'
 import { arrangeSteps, launchTogether } from './together.ts'
 import type { KernelLaunch, LibraryCall, Lowered, Work } from './work.ts'
@@ -43,8 +45,8 @@ export interface LoweredPlan {
   release(): void
 }
 
-/** How a step is lowered: kernels through the printer, library steps through library.ts. */
-export type LowerStep = (step: Step) => Lowered
+/** How a step is lowered: kernels through the printer, library steps and fused ones through library.ts. */
+export type LowerStep = (step: CudaStep) => Lowered
 
 const alignment = 256
 
@@ -54,7 +56,7 @@ const alignment = 256
  * `separate` gives each temporary and each step's scratch a slot of its own instead of places in one arena: more memory,
  * the same results, and any access outside of a buffer is one outside of an allocation.
  */
-export function lowerPlan(plan: Plan, lowerStep: LowerStep, separate = false): LoweredPlan {
+export function lowerPlan(plan: CudaPlan, lowerStep: LowerStep, separate = false): LoweredPlan {
   const { lowered, release } = lowerSteps(plan.steps, lowerStep)
   const order = arrangeSteps(plan.steps, lowered)
   const layout = separate ? separateLayout(plan, lowered) : arenaLayout(plan, lowered, order)
@@ -72,7 +74,7 @@ interface Layout {
 }
 
 /** The scratch of steps that run together lies side by side, that of others in the same place. */
-function arenaLayout(plan: Plan, lowered: readonly Lowered[], order: readonly (readonly number[])[]): Layout {
+function arenaLayout(plan: CudaPlan, lowered: readonly Lowered[], order: readonly (readonly number[])[]): Layout {
   const slot = plan.inputs.length + plan.outputs.length
   const scratchAt = Math.ceil(plan.arenaBytes / alignment) * alignment
   const offsets = new Map<number, number>()
@@ -93,7 +95,7 @@ function arenaLayout(plan: Plan, lowered: readonly Lowered[], order: readonly (r
   }
 }
 
-function separateLayout(plan: Plan, lowered: readonly Lowered[]): Layout {
+function separateLayout(plan: CudaPlan, lowered: readonly Lowered[]): Layout {
   const first = plan.inputs.length + plan.outputs.length
   const memory: number[] = []
   const reserve = (bytes: number): Place => ({ slot: first + memory.push(bytes) - 1, offset: 0 })
@@ -112,7 +114,7 @@ function separateLayout(plan: Plan, lowered: readonly Lowered[]): Layout {
 
 /** Steps that differ only in their buffers are lowered once; where one cannot be, what the others hold is given back. */
 function lowerSteps(
-  steps: readonly Step[],
+  steps: readonly CudaStep[],
   lowerStep: LowerStep,
 ): { lowered: readonly Lowered[]; release: () => void } {
   const known = new Map<string, Lowered>()
@@ -122,7 +124,7 @@ function lowerSteps(
   }
   try {
     const lowered = steps.map((step) => {
-      const key = stepKey(step)
+      const key = keyOf(step)
       const made = known.get(key) ?? lowerStep(step)
       known.set(key, made)
       return made
@@ -134,7 +136,18 @@ function lowerSteps(
   }
 }
 
-function bindWorks(plan: Plan, step: number, lowered: Lowered, layout: Layout): BoundWork[] {
+/** Equal for steps that are lowered alike. */
+function keyOf(step: CudaStep): string {
+  return step.kind === 'fused' ? fusedKey(step) : stepKey(step)
+}
+
+function fusedKey({ fusion: { contraction, kernels, inside, way } }: FusedStep): string {
+  const whole = [contraction.wires, kernels.map(({ wires }) => wires), inside, way.kind]
+  const members = [equationKey(contraction.equation), ...kernels.map(({ kernel }) => kernelKey(kernel))]
+  return `fused ${JSON.stringify(whole)} ${members.join(' ')}`
+}
+
+function bindWorks(plan: CudaPlan, step: number, lowered: Lowered, layout: Layout): BoundWork[] {
   const { inputs, outputs, label } = at(plan.steps, step)
   const operands = [...inputs, ...outputs].map((buffer) => placeOf(plan, buffer, layout))
   const scratch = lowered.scratchBytes > 0 ? layout.scratch(step) : undefined
@@ -174,7 +187,7 @@ function callOf(work: LibraryCall): Pick<LibraryCall, 'kind' | 'enqueue'> {
   return { kind: 'call', enqueue: (stream, operands, scratch) => work.enqueue(stream, operands, scratch) }
 }
 
-function placeOf(plan: Plan, buffer: number, layout: Layout): Place {
+function placeOf(plan: CudaPlan, buffer: number, layout: Layout): Place {
   const { place } = at(plan.buffers, buffer)
   switch (place.kind) {
     case 'input':

@@ -7,7 +7,14 @@ export {
   convKey,
   defaultWorkspaceBytes,
 } from './candidates.ts'
-export type { Fusion } from './graph.ts'
+export type {
+  Epilogue,
+  EpilogueMode,
+  EpilogueOperand,
+  EpilogueStep,
+  EpilogueValue,
+} from './epilogue.ts'
+export type { Fusion as ConvFusion } from './graph.ts'
 export {
   type ConvEquation,
   type ConvPrecision,
