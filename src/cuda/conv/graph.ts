@@ -14,7 +14,7 @@ import {
   integers,
   yes,
 } from './descriptors.ts'
-import type { Epilogue, EpilogueValue } from './epilogue.ts'
+import type { Epilogue, EpilogueStep, EpilogueValue } from './epilogue.ts'
 import type { ConvDType, ConvProblem, Direction } from './problem.ts'
 import type { CudnnSession } from './session.ts'
 
@@ -98,8 +98,9 @@ export function convGraph(problem: ConvProblem, fusion: Fusion = 'none'): ConvGr
   const operands = [tensor(first), tensor(second)] as const
   const operations = ((): readonly GraphOperation[] => {
     if (typeof fusion !== 'string') {
-      const raw = inside()
-      return [convolve(raw), ...chain(fusion, raw, tensor, inside, result)]
+      const given = fusion.operands.map((operand) => tensor(operand.shape, operand.dtype))
+      const [stored, raw] = [tensor(result), inside()]
+      return [convolve(raw), ...chain(fusion.steps, { given, raw, stored, inside })]
     }
     switch (fusion) {
       case 'none':
@@ -128,16 +129,18 @@ export function convGraph(problem: ConvProblem, fusion: Fusion = 'none'): ConvGr
   return { operations, operands: tensors.filter(({ virtual }) => !virtual) }
 }
 
-/** The operations of a chain on a convolution's result. Its operands are numbered before what it gives. */
+/** The operations of a chain; the last one's value is stored, the others are made by `inside`. */
 function chain(
-  { operands, steps }: Epilogue,
-  raw: GraphTensor,
-  tensor: (shape: Shape, of?: ConvDType) => GraphTensor,
-  inside: () => GraphTensor,
-  result: Shape,
+  steps: readonly EpilogueStep[],
+  tensors: {
+    readonly given: readonly GraphTensor[]
+    readonly raw: GraphTensor
+    readonly stored: GraphTensor
+    readonly inside: () => GraphTensor
+  },
 ): readonly GraphOperation[] {
-  const given = operands.map(({ shape, dtype }) => tensor(shape, dtype))
-  const made = steps.map((_, index) => (index === steps.length - 1 ? tensor(result) : inside()))
+  const { given, raw, stored, inside } = tensors
+  const made = steps.map((_, index) => (index === steps.length - 1 ? stored : inside()))
   const find = (value: EpilogueValue): GraphTensor =>
     value.kind === 'result' ? raw : at(value.kind === 'step' ? made : given, value.index)
   return steps.map(({ mode, values: [first, second] }, index) =>
