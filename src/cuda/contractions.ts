@@ -7,8 +7,6 @@ import type { DType } from '../tensor/dtype.ts'
 import { logLine } from '../tensor/log.ts'
 import { at } from '../tensor/shape.ts'
 import {
-  type ConvOptions,
-  type ConvProblem,
   type CudnnSession,
   NoPlanError,
   convCandidates,
@@ -20,6 +18,7 @@ import {
 } from './conv/index.ts'
 import type { Fusion } from './fusions/fusion.ts'
 import { type FusionChoice, fusionTask } from './fusions/tasks.ts'
+import { paddedCandidates, paddedFromRecipe, paddings } from './fusions/padded.ts'
 import { groupedCandidate } from './kernels/grouped.ts'
 import { type Contraction, lowerPlainContraction, plainCandidate } from './kernels/index.ts'
 import { matmulProblem, matmulTask, supportedByCublasLt } from './matmul/index.ts'
@@ -53,6 +52,8 @@ export interface Contractions {
 
 /** cuDNN's proposals that are timed for one convolution; the first few are the likely ones. */
 const mostProposals = 8
+/** Those over padded channels. */
+const mostPadded = 4
 
 /** Raised when a kernel of ours changes enough that what won against it must be timed again. */
 const revision = '1'
@@ -131,25 +132,27 @@ function convTask(
     candidates: function* () {
       yield* own()
       let found = own().length
-      for (const candidate of proposed(session, problem, limits)) {
+      for (const candidate of proposed(() => convCandidates(session, problem, limits), mostProposals)) {
         found += 1
         yield candidate
       }
+      for (const channels of paddings(problem))
+        yield* proposed(() => paddedCandidates(session, problem, limits, channels), mostPadded)
       if (found === 0) yield plain()
     },
     restore: (id, recipe) =>
       recipe === undefined
         ? [...own(), plain()].find((candidate) => candidate.id === id)
-        : convFromRecipe(session, problem, recipe, limits),
+        : (paddedFromRecipe(session, problem, id, recipe, limits) ?? convFromRecipe(session, problem, recipe, limits)),
     reference: plain,
   }
 }
 
-/** cuDNN's first proposals; none where it has no plan for the problem. */
-function* proposed(session: CudnnSession, problem: ConvProblem, limits: ConvOptions): Generator<Candidate> {
-  let left = mostProposals
+/** The first few of a library's candidates; none where it has no plan for the problem. */
+function* proposed(candidates: () => Iterable<Candidate>, most: number): Generator<Candidate> {
+  let left = most
   try {
-    for (const candidate of convCandidates(session, problem, limits)) {
+    for (const candidate of candidates()) {
       yield candidate
       if (--left === 0) return
     }

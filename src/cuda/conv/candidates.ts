@@ -170,6 +170,11 @@ function fits({ workspaceBytes }: ExecutionPlan, options: ConvOptions): boolean 
   return workspaceBytes <= (options.workspaceBytes ?? defaultWorkspaceBytes)
 }
 
+/** How many operands the candidates for a convolution have: inputs and outputs. */
+export function convOperands(problem: ConvProblem, fusion: Fusion = 'none'): number {
+  return convGraph(problem, fusion).operands.length
+}
+
 /** What is computed, as one line: the key under which the tuner keeps its choice. */
 export function convKey(problem: ConvProblem, fusion: Fusion = 'none'): string {
   if (fusion === 'none') return showProblem(problem)

@@ -5,6 +5,7 @@ export {
   convCandidates,
   convFromRecipe,
   convKey,
+  convOperands,
   defaultWorkspaceBytes,
 } from './candidates.ts'
 export type {

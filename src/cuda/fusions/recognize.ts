@@ -83,8 +83,9 @@ function statisticsOf(uses: Uses, library: LibraryStep, index: number): Found | 
   const extents = extentsOf(at(library.equation.outputs, 0).type.shape)
   for (const reader of at(uses.readers, result)) {
     const kernel = kernelAt(uses, reader)
-    const sums = kernel === undefined ? undefined : sumsOf(kernel, extents)
-    if (kernel === undefined || sums === undefined || !sums.made.every((buffer) => soleMaker(uses, buffer))) continue
+    if (kernel === undefined) continue
+    const sums = sumsOf(kernel, extents)
+    if (sums?.made.every((buffer) => soleMaker(uses, buffer)) !== true) continue
     const [sum, squares] = sums.made
     if (sums.per === 'channels')
       return { library, kernels: [kernel], members: [index, reader], way: { kind: 'statistics', sum, squares } }

@@ -1,6 +1,5 @@
 // Whether sums that come with a convolution are good enough for a batch norm: tried on channels whose mean is 30 times their
 // deviation, where the variance is the small difference of large sums.
-import type { FloatDType } from '../../tensor/dtype.ts'
 import { storageView } from '../../tensor/dtype.ts'
 import { InternalError } from '../../tensor/errors.ts'
 import { encode } from '../../tensor/half.ts'
@@ -89,7 +88,7 @@ function centred({ shape, dtype }: TensorType): Uint8Array {
   const values = Float64Array.from({ length: sizeOf(shape) }, (_, index) =>
     Math.floor(index / channels) % (height * width) === middle ? fraction(index) : 0,
   )
-  const stored = encode(dtype as FloatDType, values)
+  const stored = encode(dtype, values)
   return new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength)
 }
 

@@ -30,6 +30,7 @@ import type { TuningTask } from '../tune/index.ts'
 import type { Candidate, Lowered } from '../work.ts'
 import { type Part, compose } from './compose.ts'
 import type { Fusion } from './fusion.ts'
+import { paddedCandidates, paddedFromRecipe, paddings } from './padded.ts'
 import { statisticsAcceptance } from './statistics.ts'
 import { outputTolerances } from './tolerances.ts'
 
@@ -73,7 +74,7 @@ export function fusionTask(fusion: Fusion, means: FusionMeans): TuningTask {
       if (id === separately) return separate()
       const own = ownCandidate(fusion, means)
       if (own?.id === id) return own
-      return recipe === undefined ? undefined : library.restore(recipe)
+      return recipe === undefined ? undefined : library.restore(id, recipe)
     },
     reference: () => separateSteps(fusion, 'own:plain separately', lowerPlainContraction(equation)),
     ...(fusion.way.kind === 'statistics' ? { acceptance: statisticsAcceptance(fusion, separate, separately) } : {}),
@@ -109,15 +110,20 @@ function savesFullPass({ contraction: { equation } }: Fusion): boolean {
 
 /** What a library can do of a fusion. */
 interface Library {
-  candidates(): Iterable<Candidate>
-  restore(recipe: string): Candidate | undefined
+  /** Lists of candidates, of each of which the first few are taken. */
+  readonly lists: readonly (() => Iterable<Candidate>)[]
+  restore(id: string, recipe: string): Candidate | undefined
 }
 
 /** The library's first ways; none where it has none, or fails in another way than for want of memory. */
 function* proposed(library: Library): Generator<Candidate, void, undefined> {
+  for (const list of library.lists) yield* first(list)
+}
+
+function* first(list: () => Iterable<Candidate>): Generator<Candidate, void, undefined> {
   let left = mostProposals
   try {
-    for (const candidate of library.candidates()) {
+    for (const candidate of list()) {
       yield candidate
       if (--left === 0) return
     }
@@ -155,12 +161,18 @@ function convolutionLibrary(fusion: Fusion, equation: ConvEquation, means: Fusio
   const options = { fusion: convFusion(fusion), deterministic, workspaceBytes }
   const parts = (lowered: Candidate): Candidate =>
     compose(lowered.id, fusedParts(fusion, lowered), fusion.inside, lowered.recipe)
+  const list = (candidates: () => Iterable<Candidate>) =>
+    function* (): Generator<Candidate> {
+      for (const candidate of candidates()) yield parts(candidate)
+    }
   return {
-    candidates: function* () {
-      for (const candidate of convCandidates(cudnn, problem, options)) yield parts(candidate)
-    },
-    restore: (recipe) => {
-      const found = convFromRecipe(cudnn, problem, recipe, options)
+    lists: [
+      list(() => convCandidates(cudnn, problem, options)),
+      ...paddings(problem).map((channels) => list(() => paddedCandidates(cudnn, problem, options, channels))),
+    ],
+    restore: (id, recipe) => {
+      const found =
+        paddedFromRecipe(cudnn, problem, id, recipe, options) ?? convFromRecipe(cudnn, problem, recipe, options)
       return found === undefined ? undefined : parts(found)
     },
   }
@@ -194,10 +206,12 @@ function productLibrary(fusion: Fusion, { matmul, precision }: FusionMeans): Lib
   const parts = (lowered: Candidate): Candidate =>
     compose(lowered.id, fusedParts(fusion, lowered), fusion.inside, lowered.recipe)
   return {
-    candidates: function* () {
-      for (const candidate of matmulCandidates(matmul, problem)) yield parts(candidate)
-    },
-    restore: (recipe) => {
+    lists: [
+      function* () {
+        for (const candidate of matmulCandidates(matmul, problem)) yield parts(candidate)
+      },
+    ],
+    restore: (_, recipe) => {
       const found = matmulFromRecipe(matmul, problem, recipe)
       return found === undefined ? undefined : parts(found)
     },
