@@ -4,9 +4,22 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { traceFlat } from '../../src/autograd/trace.ts'
+import { type KernelNode, compileProgram } from '../../src/compile/index.ts'
+import { probe } from '../../src/cuda/discovery-probe.ts'
+import { fuseSteps } from '../../src/cuda/fusions/arrange.ts'
+import { compose } from '../../src/cuda/fusions/compose.ts'
+import type { Fusion } from '../../src/cuda/fusions/fusion.ts'
+import { statisticsAcceptance } from '../../src/cuda/fusions/statistics.ts'
+import { lowerPlainContraction } from '../../src/cuda/kernels/index.ts'
+import { lowerKernel } from '../../src/cuda/printed.ts'
+import { openRuntime } from '../../src/cuda/runtime/index.ts'
+import { runtimeBench } from '../../src/cuda/tune/index.ts'
+import type { Candidate } from '../../src/cuda/work.ts'
 import { bindOne } from '../../src/tensor/dispatch.ts'
 import * as ops from '../../src/tensor/ops/index.ts'
 import type { TensorType } from '../../src/tensor/program.ts'
+import { at } from '../../src/tensor/shape.ts'
 import type { Tensor } from '../../src/tensor/tensor.ts'
 import { type Simulation, buildMilliseconds, simulation } from '../sim/library.ts'
 import { type Flat, type Going, expected, fusingDevice, rounding, values, worst } from './fusions-harness.ts'
@@ -153,5 +166,122 @@ describe.each(['f16', 'bf16', 'f32'] as const)('fused in %s', (dtype) => {
     const apart = await run(each, dtype, { fusions: 'never' })
     expect(Object.keys(apart.chosen).some((key) => each.fused.test(key))).toBe(false)
     expect(worst(apart.given, wanted)).toBeLessThan(bound)
+  })
+})
+
+describe('the first convolution over padded channels', () => {
+  const pair = [3, 3] as const
+  const params = { stride: [2, 2], padding: [pair, pair], dilation: [1, 1], groups: 1 } as const
+  const [x, w, y] = [
+    [2, 12, 12, 3],
+    [8, 7, 7, 3],
+    [2, 6, 6, 8],
+  ] as const
+  const forward = (dtype: Half) => ({
+    f: (([image, taps]) => [bindOne('conv2d', [image!, taps!], params)]) as Flat,
+    types: [
+      { dtype, shape: x },
+      { dtype, shape: w },
+    ] satisfies TensorType[],
+    key: `conv2d ${dtype}${dtype === 'f32' ? ' ieee' : ''} 2x12x12x3 * 8x7x7x3 -> 2x6x6x8 stride 2 padding 3`,
+    engine: dtype === 'f32' ? 'cudnn:engine 1' : 'cudnn:engine 62 knobs 2=1 3=5',
+  })
+  const gradient = (dtype: Half) => ({
+    f: (([image, cotangent]) => [
+      bindOne('conv2dFilterGrad', [image!, cotangent!], { ...params, filterShape: w }),
+    ]) as Flat,
+    types: [
+      { dtype, shape: x },
+      { dtype, shape: y },
+    ] satisfies TensorType[],
+    key: forward(dtype).key.replace('conv2d', 'conv2dFilterGrad'),
+    engine: dtype === 'f32' ? 'cudnn:engine 1' : 'cudnn:engine 65 knobs 2=1 3=5',
+  })
+
+  test.each(['f16', 'bf16', 'f32'] as const)('gives the reference’s values and gradient in %s', async (dtype) => {
+    for (const { f, types, key, engine } of [forward(dtype), gradient(dtype)])
+      for (const channels of dtype === 'f32' ? [4] : [8, 4]) {
+        const id = `padded to ${channels}: ${engine}`
+        const { device, contractions } = fusingDevice(sim, folder, { fusions: 'tuned' })
+        contractions.tuner.require({ [key]: id })
+        const given = await values(device, f, types)
+        await device.close()
+        expect(contractions.tuner.chosen()).toEqual({ [key]: id })
+        expect(worst(given, await expected(f, types))).toBeLessThan(16 * (rounding[dtype] ?? 0))
+        expect(sim.report().violations).toEqual([])
+      }
+  })
+})
+
+describe('sums that come with a convolution', () => {
+  const types = [images('f16'), filter('f16')]
+  const fusionOf = (): Fusion => {
+    const { program } = traceFlat(statistics({}), types, 'test', { keepCalls: false })
+    const plan = fuseSteps(compileProgram(program, { optimize: 'fuse', donate: [] }))
+    const [step] = plan.steps
+    if (step?.kind !== 'fused') throw new Error('no fusion')
+    return step.fusion
+  }
+
+  /** Kernels of ours that compute the sums of the result, and scale its squares. */
+  const ownSums = (scale: number, fusion: Fusion): Candidate => {
+    const [kernel] = fusion.kernels
+    if (kernel === undefined) throw new Error('no kernel')
+    const nodes: KernelNode[] = [...kernel.kernel.nodes]
+    const square = nodes.findIndex(({ op }) => op === 'mul')
+    const factor = nodes.push({ op: 'constant', dtype: 'f32', value: scale }) - 1
+    const scaled = nodes.push({ op: 'mul', dtype: 'f32', args: [square, factor] }) - 1
+    const reductions = kernel.kernel.reductions.map((one) => (one.node === square ? { ...one, node: scaled } : one))
+    const lowered = lowerKernel({ ...kernel.kernel, nodes, reductions })
+    const contraction = lowerPlainContraction(fusion.contraction.equation)
+    const parts = [
+      { lowered: contraction, wires: fusion.contraction.wires },
+      { lowered, wires: kernel.wires },
+    ]
+    return { ...compose('own:sums', parts, fusion.inside) }
+  }
+
+  test('are taken where channels with a mean of 30 deviations keep their variance, and dropped where they do not', () => {
+    // Of a mean of 30 deviations the squares are 901 variances: one in 4,000 too much is a fifth of the variance.
+    for (const [scale, flawed] of [
+      [1, false],
+      [1 + 2 ** -18, false],
+      [1 + 2 ** -12, true],
+    ] as const) {
+      const fusion = fusionOf()
+      const environment = { PULLBACK_CACHE: folder }
+      const runtime = openRuntime(probe(sim.machine, sim.native), sim.native, {
+        ...{ ordinal: 0, environment, separate: false },
+        owners: () => '',
+      })
+      const separate = (): Candidate => ({ ...ownSums(1, fusion), id: 'separate' })
+      const acceptance = statisticsAcceptance(fusion, separate, 'separate')
+      const said = acceptance(runtimeBench(runtime, true), ownSums(scale, fusion))
+      runtime.close()
+      if (flawed) expect(said).toMatch(/^on channels with a mean of 30 deviations it gives channel \d+ a variance of /)
+      else expect(said).toBeUndefined()
+    }
+  })
+})
+
+describe('a tuner', () => {
+  test('times fused ways beside the separate one, keeps the winner, and makes it again from the cache', async () => {
+    const each = at(cases, 0)
+    const other = mkdtempSync(join(tmpdir(), 'pullback-fusions-'))
+    const timed = async () => {
+      const { device, contractions } = fusingDevice(sim, other, { fusions: 'tuned', tune: 'time' })
+      const given = await values(device, each.f, each.types('f16'))
+      await device.close()
+      sim.reset()
+      return { given, tuner: contractions.tuner }
+    }
+    const [first, second] = [await timed(), await timed()]
+    rmSync(other, { recursive: true })
+    // The contraction by itself and the fusion; one engine of the simulation's cannot be captured.
+    expect(first.tuner.counts).toMatchObject({ timed: 2, cached: 0, dropped: 1 })
+    expect(second.tuner.counts).toMatchObject({ timed: 0, retuned: 0, dropped: 0 })
+    expect(second.tuner.counts.cached).toBeGreaterThan(0)
+    for (const [key, id] of Object.entries(second.tuner.chosen())) expect(first.tuner.chosen()[key]).toBe(id)
+    expect(second.given).toEqual(first.given)
   })
 })
