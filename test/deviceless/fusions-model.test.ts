@@ -59,16 +59,16 @@ function question({ way, contraction: { equation } }: Fusion): Asked[] {
 }
 
 function firstId(session: CudnnSession, { problem, fusion }: Asked): string | undefined {
+  const candidates = convCandidates(session, problem, { fusion, workspaceBytes: 1.5 * 2 ** 30 })
   try {
-    for (const { id, scratchBytes, release } of convCandidates(session, problem, {
-      fusion,
-      workspaceBytes: 1.5 * 2 ** 30,
-    })) {
-      release?.()
-      return `${id}, ${(scratchBytes / 1e6).toFixed(1)} MB`
-    }
+    const { value, done } = candidates.next()
+    if (done === true) return undefined
+    value.release?.()
+    return `${value.id}, ${(value.scratchBytes / 1e6).toFixed(1)} MB`
   } catch (error) {
     if (!(error instanceof NoPlanError)) throw error
+    return undefined
+  } finally {
+    candidates.return()
   }
-  return undefined
 }
