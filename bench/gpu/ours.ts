@@ -3,8 +3,9 @@
 import { createInterface } from 'node:readline'
 import { performance } from 'node:perf_hooks'
 import { parseArgs } from 'node:util'
-import { describeStep, workOf } from '../../src/compile/index.ts'
+import { workOf } from '../../src/compile/index.ts'
 import { CudaDevice } from '../../src/cuda/device.ts'
+import { describeCudaStep } from '../../src/cuda/fusions/fusion.ts'
 import type { CudaExecutable } from '../../src/cuda/executable.ts'
 import { driverFlags } from '../../src/cuda/ffi/driver-constants.ts'
 import type { Event } from '../../src/cuda/ffi/driver-queues.ts'
@@ -226,7 +227,7 @@ function planFacts(): Facts {
     plan_flops: flops,
     traffic,
     traffic_mb_per_image: totalTraffic(traffic) / 1e6 / workload.batch,
-    roofline_s: rooflineSeconds(plan, session.gpu.name, workload.precision),
+    roofline_s: rooflineSeconds(executable.planned, session.gpu.name, workload.precision),
   }
 }
 
@@ -248,7 +249,7 @@ function profileFacts(): Facts {
     profiled_ms: milliseconds.reduce((sum, ms) => sum + ms, 0),
     dearest: dearest.slice(0, shownSteps).map((index) => ({
       step: index,
-      what: describeStep(at(plan.steps, index)),
+      what: describeCudaStep(at(plan.steps, index)),
       by: at(ways, index).id ?? 'fused kernel',
       workspace: at(ways, index).scratchBytes,
       together_with: joined(index).length,

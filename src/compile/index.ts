@@ -11,13 +11,13 @@ import { castInputsFirst, finishProgram } from './finish.ts'
 import { type Item, group } from './group.ts'
 import { lowerKernel } from './lower-kernel.ts'
 import { type Values, materialize } from './materialize.ts'
-import { placeBuffers, verifyMemory } from './memory.ts'
-import { dependencies } from './order.ts'
+import { placeSteps } from './place-steps.ts'
 import type { KernelStep, LibraryEquation, LibraryStep, Plan } from './plan.ts'
 import { rematerialize } from './rematerialize.ts'
 import { simplifyEquation } from './simplify.ts'
 import { normalizeSums } from './sums.ts'
 
+export { epilogueAlone, inputCount } from './kernel.ts'
 export type { Access, Kernel, KernelInput, KernelNode, KernelReduction, KernelStore, LoopAxis } from './kernel.ts'
 export type {
   KernelStep,
@@ -43,7 +43,8 @@ export {
 } from './extents.ts'
 export { type ProfileFigures, describeStep, showProfile, workOf } from './profile.ts'
 export { showKernel, showPlan } from './show.ts'
-export { stepKey } from './step-key.ts'
+export { placeSteps } from './place-steps.ts'
+export { equationKey, kernelKey, stepKey } from './step-key.ts'
 
 export interface PlanOptions {
   readonly optimize: OptimizeLevel
@@ -70,12 +71,16 @@ export function compileProgram(program: Program, options: PlanOptions): Plan {
   if (verify) verifyProgram(optimized, 'finishProgram')
   const values = materialize(optimized, !fuse)
   const items = group(optimized, values, fuse)
-  const plan = assemble(optimized, values, items, options.donate)
-  if (verify) verifyMemory(plan.buffers, plan.steps, plan.inputs, plan.outputs, plan.arenaBytes)
-  return plan
+  return assemble(optimized, values, items, options.donate, verify)
 }
 
-function assemble(program: Program, values: Values, items: readonly Item[], donate: readonly number[]): Plan {
+function assemble(
+  program: Program,
+  values: Values,
+  items: readonly Item[],
+  donate: readonly number[],
+  verify: boolean,
+): Plan {
   const numbers = new Map<Var, number>()
   const variables: Var[] = []
   const bufferOf = (v: Var): number => {
@@ -91,11 +96,9 @@ function assemble(program: Program, values: Values, items: readonly Item[], dona
   )
   const outputs = program.outputs.flatMap((output) => (output.kind === 'var' ? [bufferOf(output)] : []))
   const buffers = variables.map(({ type }) => ({ type, bytes: sizeOf(type.shape) * bytesOf(type.dtype) }))
-  const { places, arenaBytes } = placeBuffers(buffers, steps, inputs, outputs, donate)
-  const placed = zip(buffers, places).map(([buffer, place]) => ({ ...buffer, place }))
-  const after = dependencies(placed, steps)
+  const { places, arenaBytes, after } = placeSteps(buffers, steps, inputs, outputs, donate, verify)
   return {
-    buffers: placed,
+    buffers: zip(buffers, places).map(([buffer, place]) => ({ ...buffer, place })),
     steps: steps.map((step, index) => ({ ...step, after: at(after, index) })),
     arenaBytes,
     inputs,

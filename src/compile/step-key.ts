@@ -1,13 +1,22 @@
 // What a step computes, as text: devices lower steps that differ only in their buffers once.
-import type { Step } from './plan.ts'
+import type { Kernel } from './kernel.ts'
+import type { LibraryEquation, Step } from './plan.ts'
 
 /** Equal for two steps if and only if they are the same kernel, or the same equation of values of the same types. */
 export function stepKey(step: Step): string {
-  const [what, numbers] =
-    step.kind === 'kernel'
-      ? [step.kernel, step.kernel.nodes.flatMap((node) => (node.op === 'constant' ? [node.value] : []))]
-      : [step.equation, step.equation.inputs.flatMap((input) => (input.kind === 'literal' ? [input.value] : []))]
-  return `${JSON.stringify(what)} ${numbers.map(exactly).join()}`
+  return step.kind === 'kernel' ? kernelKey(step.kernel) : equationKey(step.equation)
+}
+
+/** Equal for two kernels if and only if they are the same. */
+export function kernelKey(kernel: Kernel): string {
+  const constants = kernel.nodes.flatMap((node) => (node.op === 'constant' ? [node.value] : []))
+  return `${JSON.stringify(kernel)} ${constants.map(exactly).join()}`
+}
+
+/** Equal for two library equations if and only if they are the same, of values of the same types. */
+export function equationKey(equation: LibraryEquation): string {
+  const literals = equation.inputs.flatMap((input) => (input.kind === 'literal' ? [input.value] : []))
+  return `${JSON.stringify(equation)} ${literals.map(exactly).join()}`
 }
 
 /** JSON has no -0, NaN or infinities; constants have. */

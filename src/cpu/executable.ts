@@ -1,6 +1,6 @@
 // A program made ready for the CPU device: its plan, the native program, and what happens to storages when it runs.
 import type { Plan } from '../compile/index.ts'
-import { showPlan, showProfile } from '../compile/index.ts'
+import { describeStep, showPlan, showProfile } from '../compile/index.ts'
 import type { CompileOptions, Executable, Storage } from '../tensor/device.ts'
 import { InternalError } from '../tensor/errors.ts'
 import { type TensorType, sameType, showType } from '../tensor/program.ts'
@@ -71,7 +71,7 @@ export class CpuExecutable implements Executable {
     const nanoseconds = new Float64Array(this.#launches.length)
     const runs = this.device.engine.calls.profile(this.#program, nanoseconds)
     const bySteps = sumBySteps(this.#launches, nanoseconds, this.plan.steps.length)
-    return showProfile(this.plan, this.options.label, { nanoseconds: bySteps, runs })
+    return showProfile(this.plan, this.options.label, { nanoseconds: bySteps, runs, describe: describeStep })
   }
 
   /** The blocks of the outputs: taken over or fresh; all or none, should memory run out. */

@@ -2,13 +2,13 @@
 // is conv/'s, matmul/'s and kernels/'s part; how they are timed is tune/'s.
 import { join } from 'node:path'
 import { cacheFolder } from '../compile/cache-folder.ts'
-import { type ConvEquation, type Step, convExtents } from '../compile/index.ts'
+import { type ConvEquation, convExtents } from '../compile/index.ts'
 import type { Preparation } from '../tensor/device.ts'
+import type { DType } from '../tensor/dtype.ts'
 import { PullbackError } from '../tensor/errors.ts'
 import { type LogLevel, logLine } from '../tensor/log.ts'
 import { at, sizeOf } from '../tensor/shape.ts'
 import {
-  type ConvProblem,
   type CudnnSession,
   NoPlanError,
   convCandidates,
@@ -19,7 +19,11 @@ import {
   isConvolution,
   supportedByCudnn,
 } from './conv/index.ts'
+import type { CudaStep, Fusion } from './fusions/fusion.ts'
+import { type FusionChoice, fusionTask } from './fusions/tasks.ts'
+import { paddedCandidates, paddedFromRecipe, paddings } from './fusions/padded.ts'
 import { groupedCandidate } from './kernels/grouped.ts'
+import { groupedStatisticsCandidate } from './kernels/grouped-fused.ts'
 import { type Contraction, lowerPlainContraction, plainCandidate } from './kernels/index.ts'
 import { matmulProblem, matmulTask, supportedByCublasLt } from './matmul/index.ts'
 import type { Runtime, Session } from './runtime/index.ts'
@@ -34,6 +38,8 @@ export interface ContractionOptions {
   readonly deterministic: boolean
   /** Whether programs are run as graphs, and candidates timed as such. */
   readonly graphs: boolean
+  /** Whether contractions are fused with what follows them where that is faster. */
+  readonly fusions: FusionChoice
   readonly environment: NodeJS.ProcessEnv
   /** Told after each problem that is settled, and of kernels that are compiled for it. */
   readonly progress?: (state: Preparation) => void
@@ -48,9 +54,11 @@ export interface Contractions {
    * Hears of a plan's steps before they are lowered: says how many different problems are to come, and compiles our own
    * candidates for them all together, since tuning meets them one by one.
    */
-  prepare(steps: readonly Step[]): void
+  prepare(steps: readonly CudaStep[]): void
   /** The works of a product or convolution; each caller releases what it got. */
   lower(equation: Contraction): Lowered
+  /** The works of a contraction and the kernels behind it, likewise. */
+  lowerFusion(fusion: Fusion): Lowered
 }
 
 /**
@@ -58,6 +66,8 @@ export interface Contractions {
  * kernel while they are planned one is enough: that takes a second, other plans a fifth of a millisecond.
  */
 export const proposalLimits = { all: 8, compiled: 1 } as const
+/** Those over padded channels. */
+const mostPadded = 4
 
 /** Raised when a kernel of ours changes enough that what won against it must be timed again. */
 const revision = '1'
@@ -70,7 +80,18 @@ export function openContractions(runtime: Runtime, options: ContractionOptions):
   const asked = tuningOptions(options.environment)
   const cache = asked.mode === 'time' ? openCache(session, options.environment, note) : undefined
   const tell = (phase: string) => (done: number, total: number) => options.progress?.({ phase, done, total })
+  const { precision, deterministic, fusions } = options
   const tuner = new Tuner({ ...asked, bench, cache, note, progress: tell('tuning') })
+  const lower = (equation: Contraction): Lowered => {
+    const task = taskOf(equation, session, options)
+    return task === undefined ? lowerPlainContraction(equation) : tuner.choose(task)
+  }
+  const means = {
+    cudnn: deviceSession(session.cudnn, session.dnn),
+    matmul: session,
+    ...{ precision, deterministic, choice: fusions, lower },
+    ownStatistics: groupedStatisticsCandidate,
+  }
   return {
     tuner,
     cache,
@@ -83,23 +104,24 @@ export function openContractions(runtime: Runtime, options: ContractionOptions):
       // One that does not compile is met again, and dropped by name, when its turn comes.
       unlessRefused(() => runtime.modules.load(sources, tell('compiling')))
     },
-    lower: (equation) => {
-      const task = taskOf(equation, session, options)
-      return task === undefined ? lowerPlainContraction(equation) : tuner.choose(task)
+    lower,
+    lowerFusion: (fusion) => {
+      const { dtype } = at(fusion.contraction.equation.outputs, 0).type
+      return tuner.choose(fusionTask(fusion, { ...means, workspaceBytes: workspaceFor(dtype) }))
     },
   }
 }
 
 /** The different questions to the tuner that a plan's steps will ask, and an equation of each. */
 function problemsOf(
-  steps: readonly Step[],
+  steps: readonly CudaStep[],
   session: Session,
   options: ContractionOptions,
 ): ReadonlyMap<string, Contraction> {
   const problems = new Map<string, Contraction>()
   for (const step of steps) {
-    if (step.kind !== 'library') continue
-    const { equation } = step
+    if (step.kind === 'kernel') continue
+    const { equation } = step.kind === 'fused' ? step.fusion.contraction : step
     if (equation.primitive !== 'dot' && !isConvolution(equation)) continue
     if (equation.outputs.every(({ type }) => sizeOf(type.shape) === 0)) continue
     const task = taskOf(equation, session, options)
@@ -114,6 +136,11 @@ function unlessRefused(compile: () => void): void {
   } catch (error) {
     if (!(error instanceof PullbackError) || error.code !== 'compiler') throw error
   }
+}
+
+/** The scratch memory that cuDNN may ask for: its engines for large f32 convolutions, as the first one, want more. */
+function workspaceFor(dtype: DType): number {
+  return dtype === 'f32' ? 1.5 * 2 ** 30 : 2 ** 30
 }
 
 function openCache(session: Session, environment: NodeJS.ProcessEnv, note: (sentence: string) => void): TuningCache {
@@ -141,6 +168,11 @@ function convTask(
   plain: () => Candidate,
 ): TuningTask {
   const problem = convProblem(equation, precision)
+  const limits = {
+    deterministic,
+    workspaceBytes: workspaceFor(problem.dtype),
+    compiledEngines: proposalLimits.compiled,
+  }
   const own = (): readonly Candidate[] => {
     const grouped = groupedCandidate(equation)
     return grouped === undefined ? [] : [grouped]
@@ -154,28 +186,27 @@ function convTask(
     candidates: function* () {
       yield* own()
       let found = own().length
-      for (const candidate of proposed(session, problem, deterministic)) {
+      for (const candidate of proposed(() => convCandidates(session, problem, limits), proposalLimits.all)) {
         found += 1
         yield candidate
       }
+      for (const channels of paddings(problem))
+        yield* proposed(() => paddedCandidates(session, problem, limits, channels), mostPadded)
       if (found === 0) yield plain()
     },
     restore: (id, recipe) =>
       recipe === undefined
         ? [...own(), plain()].find((candidate) => candidate.id === id)
-        : convFromRecipe(session, problem, recipe, { deterministic }),
+        : (paddedFromRecipe(session, problem, id, recipe, limits) ?? convFromRecipe(session, problem, recipe, limits)),
     reference: plain,
   }
 }
 
-/** cuDNN's first proposals; none where it has no plan for the problem. */
-function* proposed(session: CudnnSession, problem: ConvProblem, deterministic: boolean): Generator<Candidate> {
-  let left: number = proposalLimits.all
+/** The first few of a library's candidates; none where it has no plan for the problem. */
+function* proposed(candidates: () => Iterable<Candidate>, most: number): Generator<Candidate> {
+  let left: number = most
   try {
-    for (const candidate of convCandidates(session, problem, {
-      deterministic,
-      compiledEngines: proposalLimits.compiled,
-    })) {
+    for (const candidate of candidates()) {
       yield candidate
       if (--left === 0) return
     }

@@ -7,6 +7,7 @@ import { InternalError } from '../tensor/errors.ts'
 import { type Program, type TensorType, showType } from '../tensor/program.ts'
 import { sizeOf } from '../tensor/shape.ts'
 import { CudaExecutable } from './executable.ts'
+import { fuseSteps } from './fusions/arrange.ts'
 import type { Lowering } from './lower.ts'
 import { type Block, type ReadPlace, type Runtime, attempt } from './runtime/index.ts'
 import { CudaStorage, liveStorage } from './storage.ts'
@@ -26,6 +27,8 @@ export interface DeviceSettings {
   readonly details?: () => Readonly<Record<string, string>>
   /** Whether the works of each run are timed; runs are then launched one by one. */
   readonly profile?: boolean
+  /** Whether contractions may be one step with the kernels behind them. */
+  readonly fusions: boolean
 }
 
 /** The device behind `cudaDevice`; shared with its executables, not public. */
@@ -123,7 +126,9 @@ export class CudaDevice implements Device {
       const plan = compileProgram(program, { optimize: options.optimize, donate: options.donate })
       const planned = performance.now()
       const types = program.outputs.map(({ type }) => type)
-      const executable = new CudaExecutable(this, plan, types, options)
+      const fuses = this.settings.fusions && options.optimize === 'fuse'
+      const steps = fuses ? fuseSteps(plan, process.env['PULLBACK_VERIFY'] !== undefined) : plan
+      const executable = new CudaExecutable(this, plan, steps, types, options)
       this.#executables.add(executable)
       const ready = performance.now()
       tellCompilation(this, options.label, program.equations.length, executable, [planned - began, ready - planned])

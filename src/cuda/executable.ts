@@ -9,6 +9,7 @@ import { type TensorType, sameType, showType } from '../tensor/program.ts'
 import { at, sizeOf, zip } from '../tensor/shape.ts'
 import { batchAdvice, batchOf } from './batch-advice.ts'
 import type { CudaDevice } from './device.ts'
+import type { CudaPlan } from './fusions/arrange.ts'
 import type { Stream } from './ffi/driver-queues.ts'
 import type { DevicePointer } from './ffi/values.ts'
 import { Launches, WorkError } from './launches.ts'
@@ -41,7 +42,9 @@ export class CudaExecutable implements Executable {
   /** All or nothing: where a part cannot be made, the others are given back. */
   constructor(
     private readonly device: CudaDevice,
-    readonly plan: Plan,
+    /** As the compiler made it, for printing. */
+    readonly planned: Plan,
+    readonly plan: CudaPlan,
     private readonly types: readonly TensorType[],
     private readonly options: CompileOptions,
   ) {
@@ -133,11 +136,12 @@ export class CudaExecutable implements Executable {
       recordings === 0
         ? 'launched one by one'
         : `recorded ${recordings} times, ${copiedInputs} inputs copied into place (${copiedBytes} bytes)`
+    const fused = this.plan.steps.filter(({ kind }) => kind === 'fused').length
     return [
-      showPlan(this.plan),
+      showPlan(this.planned),
       ...this.ways.flatMap(({ id, scratchBytes }, step) => showWay(step, id, scratchBytes)),
       `cuda: ${showTraffic(trafficOf(this.plan, this.ways))}`,
-      `cuda: ${this.#launches.count} launches, ${this.#memoryBytes} bytes of temporaries; ${this.#runs} runs, ${how}`,
+      `cuda: ${fused} contractions with what follows them, ${this.#launches.count} launches, ${this.#memoryBytes} bytes of temporaries; ${this.#runs} runs, ${how}`,
     ].join('\n')
   }
 

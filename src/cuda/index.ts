@@ -24,6 +24,8 @@ export interface CudaOptions {
   readonly deterministic?: boolean
   /** Whether the steps of programs are timed, and told on stderr at the end; PULLBACK_PROFILE=1 unless said otherwise. */
   readonly profile?: boolean
+  /** Whether contractions are fused with the kernels behind them: where that is faster, wherever it can be, or never. */
+  readonly fusions?: ContractionOptions['fusions']
   /** Loads the libraries; koffi by default. */
   readonly native?: Native
   /** Where to look for them; this machine by default. */
@@ -38,12 +40,13 @@ export interface CudaOptions {
  * recorded graph), PULLBACK_PROFILE=1 (the time of each step on stderr at the end; nothing is recorded then, and each run
  * waits for the one before), PULLBACK_TUNE=heuristics (take the libraries' first proposals instead of timing them),
  * PULLBACK_TUNE_SECONDS (how long timing may take), PULLBACK_VERIFY=1 (compare each chosen way with a plain one),
- * PULLBACK_CUDA_MEMORY=separate (each temporary its own allocation, filled with NaN before each run: for finding faults).
+ * PULLBACK_FUSIONS=never (each step of the plan by itself) or always, PULLBACK_CUDA_MEMORY=separate (each temporary its own allocation, filled with NaN before each run: for finding faults).
  *
  * @throws PullbackError 'device' with the first thing that is wrong, in one sentence; ValueError for a bad variable.
  */
 export function cudaDevice(options: CudaOptions = {}): Device {
   const { environment = process.env, ordinal = 0, precision = 'tf32', deterministic = true } = options
+  const fusions = options.fusions ?? choice(environment, 'PULLBACK_FUSIONS', ['tuned', 'always', 'never'])
   const graphs = choice(environment, 'PULLBACK_GRAPHS', ['1', '0']) === '1'
   const separate = choice(environment, 'PULLBACK_CUDA_MEMORY', ['planned', 'separate']) === 'separate'
   const { found, native } = look(options)
@@ -52,7 +55,7 @@ export function cudaDevice(options: CudaOptions = {}): Device {
   const runtime = openRuntime(found, native, { ordinal, environment, separate, owners })
   try {
     const progress = (state: Preparation): void => made.device?.tell(state)
-    const asked: ContractionOptions = { precision, deterministic, graphs, environment, progress }
+    const asked: ContractionOptions = { precision, deterministic, graphs, fusions, environment, progress }
     const contractions = openContractions(runtime, asked)
     const settings: DeviceSettings = {
       lowering: { prepare: (steps) => contractions.prepare(steps), lower: (step) => lowerStep(step, contractions) },
@@ -61,6 +64,7 @@ export function cudaDevice(options: CudaOptions = {}): Device {
       tuner: contractions.tuner,
       details: () => ({ ...libraryDetails(found), ...describeUse(runtime, contractions, asked) }),
       profile: options.profile ?? environment['PULLBACK_PROFILE'] === '1',
+      fusions: fusions !== 'never',
     }
     made.device = new CudaDevice(runtime, settings)
     return made.device

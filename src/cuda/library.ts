@@ -1,21 +1,26 @@
 // Which part lowers which step: fused kernels go through the printer, products and convolutions to the tuner, the rest to
 // kernels of our own.
-import type { LibraryEquation, Step } from '../compile/index.ts'
-import { blockThreads, cudaDialect, printKernel } from '../compile/print/index.ts'
+import type { LibraryEquation } from '../compile/index.ts'
 import { PullbackError } from '../tensor/errors.ts'
 import { sizeOf } from '../tensor/shape.ts'
 import type { Contractions } from './contractions.ts'
+import type { CudaStep } from './fusions/fusion.ts'
 import { lowerOwn } from './kernels/index.ts'
+import { lowerKernel } from './printed.ts'
 import type { Lowered } from './work.ts'
 
 /** The works of a step. */
-export function lowerStep(step: Step, contractions: Pick<Contractions, 'lower'>): Lowered {
-  if (step.kind === 'library') return lowerLibrary(step.equation, contractions)
-  const { launches, scratchBytes, counterBytes = 0 } = printKernel(step.kernel, cudaDialect)
-  const works = launches.map(({ source, parts, pointers, numbers }) => {
-    return { kind: 'kernel', source, blocks: parts, threads: blockThreads, sharedBytes: 0, pointers, numbers } as const
-  })
-  return { works, scratchBytes, counterBytes }
+export function lowerStep(step: CudaStep, contractions: Pick<Contractions, 'lower' | 'lowerFusion'>): Lowered {
+  switch (step.kind) {
+    case 'kernel':
+      return lowerKernel(step.kernel)
+    case 'library':
+      return lowerLibrary(step.equation, contractions)
+    case 'fused':
+      return contractions.lowerFusion(step.fusion)
+    default:
+      return step satisfies never
+  }
 }
 
 /** The works of a library step; operands are the equation's inputs, then its outputs. */

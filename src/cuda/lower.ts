@@ -1,9 +1,11 @@
 // Plan -> works with places: each distinct step lowered once, its operands and scratch bound to slots. What is left for a run
 // is the address of each slot; launching is launches.ts's part.
-import { type Plan, type Step, stepKey } from '../compile/index.ts'
+import { equationKey, kernelKey, stepKey } from '../compile/index.ts'
 import type { PrintedPointer } from '../compile/print/index.ts'
 import { InternalError } from '../tensor/errors.ts'
 import { at, range } from '../tensor/shape.ts'
+import type { CudaPlan } from './fusions/arrange.ts'
+import type { CudaStep, FusedStep } from './fusions/fusion.ts'
 import { attempt } from './runtime/cleanup.ts'
 import { arrangeSteps, launchTogether } from './together.ts'
 import type { KernelLaunch, LibraryCall, Lowered, Work } from './work.ts'
@@ -56,11 +58,11 @@ export interface LoweredPlan {
   release(): void
 }
 
-/** How the steps of a plan are lowered: kernels through the printer, library steps through library.ts. */
+/** How the steps of a plan are lowered: kernels through the printer, library steps and fused ones through library.ts. */
 export interface Lowering {
   /** Hears of all steps before the first of them is lowered. */
-  readonly prepare?: (steps: readonly Step[]) => void
-  readonly lower: (step: Step) => Lowered
+  readonly prepare?: (steps: readonly CudaStep[]) => void
+  readonly lower: (step: CudaStep) => Lowered
 }
 
 const alignment = 256
@@ -71,7 +73,7 @@ const alignment = 256
  * `separate` gives each temporary and each step's scratch a slot of its own instead of places in one arena: more memory,
  * the same results, and any access outside of a buffer is one outside of an allocation.
  */
-export function lowerPlan(plan: Plan, lowering: Lowering, separate = false): LoweredPlan {
+export function lowerPlan(plan: CudaPlan, lowering: Lowering, separate = false): LoweredPlan {
   lowering.prepare?.(plan.steps)
   const { lowered, release } = lowerSteps(plan.steps, lowering.lower)
   const order = arrangeSteps(plan.steps, lowered)
@@ -94,7 +96,7 @@ interface Layout {
 
 /** Each step has counters of its own. */
 function layCounters(
-  plan: Plan,
+  plan: CudaPlan,
   lowered: readonly Lowered[],
   memory: readonly number[],
 ): Pick<Layout, 'counterBytes' | 'counters'> {
@@ -109,7 +111,7 @@ function layCounters(
 }
 
 /** The scratch of steps that run together lies side by side, that of others in the same place. */
-function arenaLayout(plan: Plan, lowered: readonly Lowered[], order: readonly (readonly number[])[]): Layout {
+function arenaLayout(plan: CudaPlan, lowered: readonly Lowered[], order: readonly (readonly number[])[]): Layout {
   const slot = plan.inputs.length + plan.outputs.length
   const scratchAt = Math.ceil(plan.arenaBytes / alignment) * alignment
   const offsets = new Map<number, number>()
@@ -132,7 +134,7 @@ function arenaLayout(plan: Plan, lowered: readonly Lowered[], order: readonly (r
   }
 }
 
-function separateLayout(plan: Plan, lowered: readonly Lowered[]): Layout {
+function separateLayout(plan: CudaPlan, lowered: readonly Lowered[]): Layout {
   const first = plan.inputs.length + plan.outputs.length
   const memory: number[] = []
   const reserve = (bytes: number): Place => ({ slot: first + memory.push(bytes) - 1, offset: 0 })
@@ -152,7 +154,7 @@ function separateLayout(plan: Plan, lowered: readonly Lowered[]): Layout {
 
 /** Steps that differ only in their buffers are lowered once; where one cannot be, what the others hold is given back. */
 function lowerSteps(
-  steps: readonly Step[],
+  steps: readonly CudaStep[],
   lowerStep: Lowering['lower'],
 ): { lowered: readonly Lowered[]; release: () => void } {
   const known = new Map<string, Lowered>()
@@ -162,7 +164,7 @@ function lowerSteps(
   }
   try {
     const lowered = steps.map((step) => {
-      const key = stepKey(step)
+      const key = keyOf(step)
       const made = known.get(key) ?? lowerStep(step)
       known.set(key, made)
       return made
@@ -174,7 +176,18 @@ function lowerSteps(
   }
 }
 
-function bindWorks(plan: Plan, step: number, lowered: Lowered, layout: Layout): BoundWork[] {
+/** Equal for steps that are lowered alike. */
+function keyOf(step: CudaStep): string {
+  return step.kind === 'fused' ? fusedKey(step) : stepKey(step)
+}
+
+function fusedKey({ fusion: { contraction, kernels, inside, way } }: FusedStep): string {
+  const whole = [contraction.wires, kernels.map(({ wires }) => wires), inside, way.kind]
+  const members = [equationKey(contraction.equation), ...kernels.map(({ kernel }) => kernelKey(kernel))]
+  return `fused ${JSON.stringify(whole)} ${members.join(' ')}`
+}
+
+function bindWorks(plan: CudaPlan, step: number, lowered: Lowered, layout: Layout): BoundWork[] {
   const { inputs, outputs, label } = at(plan.steps, step)
   const operands = [...inputs, ...outputs].map((buffer) => placeOf(plan, buffer, layout))
   const scratch = lowered.scratchBytes > 0 ? layout.scratch(step) : undefined
@@ -218,7 +231,7 @@ function callOf(work: LibraryCall): Pick<LibraryCall, 'kind' | 'enqueue'> {
   return { kind: 'call', enqueue: (stream, operands, scratch) => work.enqueue(stream, operands, scratch) }
 }
 
-function placeOf(plan: Plan, buffer: number, layout: Layout): Place {
+function placeOf(plan: CudaPlan, buffer: number, layout: Layout): Place {
   const { place } = at(plan.buffers, buffer)
   switch (place.kind) {
     case 'input':

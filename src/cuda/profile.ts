@@ -1,10 +1,12 @@
 // What the steps of a program take on the GPU: events between the works of runs that are launched one by one
 // (PULLBACK_PROFILE=1). How it reads is the compiler's profile.ts's part.
 import { performance } from 'node:perf_hooks'
-import { type Plan, showProfile } from '../compile/index.ts'
+import { showProfile } from '../compile/index.ts'
 import { at } from '../tensor/shape.ts'
 import { driverFlags } from './ffi/driver-constants.ts'
 import type { Event, QueueCalls, Stream } from './ffi/driver-queues.ts'
+import type { CudaPlan } from './fusions/arrange.ts'
+import { describeCudaStep } from './fusions/fusion.ts'
 import type { BoundWork, LoweredPlan } from './lower.ts'
 
 type EventCalls = Pick<QueueCalls, 'createEvent' | 'destroyEvent' | 'recordEvent' | 'synchronizeEvent' | 'elapsed'>
@@ -102,7 +104,7 @@ export class Profile {
 }
 
 /** The times as text, the dearest steps first: with the way that was chosen and its workspace where there was a choice. */
-export function showTimes(plan: Plan, { works, ways }: LoweredPlan, label: string, times: StepTimes): string {
+export function showTimes(plan: CudaPlan, { works, ways }: LoweredPlan, label: string, times: StepTimes): string {
   const { runs, nanoseconds, host } = times
   const joined = new Map(works.map(({ step, joined: more = [] }) => [step, more]))
   const note = (step: number): string => {
@@ -110,5 +112,6 @@ export function showTimes(plan: Plan, { works, ways }: LoweredPlan, label: strin
     return id === undefined ? '' : `  by ${id}, workspace ${(scratchBytes / 1e6).toFixed(1)} MB`
   }
   const head = ` and ${works.length} launches, ${(host / runs / 1e6).toFixed(3)} ms of the host; launched one by one, no graph`
-  return showProfile(plan, label, { nanoseconds, runs, head, note, joined: (step) => joined.get(step) ?? [] })
+  const shown = { describe: describeCudaStep, head, note, joined: (step: number) => joined.get(step) ?? [] }
+  return showProfile(plan, label, { nanoseconds, runs, ...shown })
 }

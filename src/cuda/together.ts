@@ -1,9 +1,9 @@
 // Steps that are launched together: a training step has hundreds of small kernels of one text (casts of weights, tests of
 // gradients, the optimizer) that wait for nobody in between, and a launch costs more than they do. Which steps may be
 // together is decided here, and how one launch does what many did.
-import type { Step } from '../compile/index.ts'
 import { InternalError } from '../tensor/errors.ts'
 import { at, range } from '../tensor/shape.ts'
+import type { CudaStep } from './fusions/fusion.ts'
 import type { BoundKernel, BoundWork } from './lower.ts'
 import type { Lowered } from './work.ts'
 
@@ -20,7 +20,7 @@ const sizes = [128, 32, 8] as const
  * A step waits for its companions as long as nothing needs what it makes: it is moved behind later steps, never before one
  * that it depends on. `after` names every step that must come before, those that use the same bytes included.
  */
-export function arrangeSteps(steps: readonly Step[], lowered: readonly Lowered[]): readonly (readonly number[])[] {
+export function arrangeSteps(steps: readonly CudaStep[], lowered: readonly Lowered[]): readonly (readonly number[])[] {
   const order: number[][] = []
   const waiting = new Map<string, number[]>()
   const keys = new Map<number, string>()
@@ -50,7 +50,7 @@ export function arrangeSteps(steps: readonly Step[], lowered: readonly Lowered[]
 }
 
 /** The key that the steps share which may be launched together with this one, and how many fit into one launch. */
-function companionsOf(step: Step, { works }: Lowered): { readonly key: string | undefined; readonly most: number } {
+function companionsOf(step: CudaStep, { works }: Lowered): { readonly key: string | undefined; readonly most: number } {
   const kernels = works.filter((work) => work.kind === 'kernel')
   const alone = { key: undefined, most: 1 }
   if (step.kind !== 'kernel' || step.bytes > smallBytes || kernels.length !== works.length || works.length === 0)

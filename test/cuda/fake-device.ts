@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Access, KernelStep, LibraryStep, Step } from '../../src/compile/index.ts'
 import { CudaDevice, type DeviceSettings } from '../../src/cuda/device.ts'
+import type { CudaStep } from '../../src/cuda/fusions/fusion.ts'
 import type { Probe } from '../../src/cuda/discovery-probe.ts'
 import type { CublasLt } from '../../src/cuda/ffi/cublaslt.ts'
 import type { Cudnn } from '../../src/cuda/ffi/cudnn.ts'
@@ -23,13 +24,19 @@ export interface FakeDeviceOptions extends Partial<Pick<DeviceSettings, 'graphs'
   readonly gpu?: FakeGpu
 }
 
+function plainStep(step: CudaStep): Step {
+  if (step.kind === 'fused') throw new Error('steps are fused for no made-up GPU')
+  return step
+}
+
 /** A device on a fresh GPU, or on the one given. */
 export function fakeDevice({ gpu = new FakeGpu(), graphs = true, separate = false }: FakeDeviceOptions = {}) {
   const made: { device?: CudaDevice } = {}
   const owners = (): string => made.device?.owners() ?? ''
   const environment = { PULLBACK_CACHE: cache() }
   const runtime = openRuntime(fakeProbe(gpu), gpu.native(), { ordinal: 0, environment, separate, owners })
-  const device = new CudaDevice(runtime, { lowering: { lower: (step) => lowerFake(gpu, step) }, graphs, separate })
+  const lowering = { lower: (step: CudaStep) => lowerFake(gpu, plainStep(step)) }
+  const device = new CudaDevice(runtime, { lowering, graphs, separate, fusions: false })
   made.device = device
   return { gpu, device }
 }

@@ -64,6 +64,9 @@ const residual = eighths(7, pixels * k)
 const forward = product(x, w, pixels, c, k, false)
 const backward = product(dy, w, pixels, k, c, true)
 const old = eighths(8, pixels * c)
+const factors = eighths(9, k)
+const biases = eighths(10, k)
+const gates = eighths(11, n * k)
 
 const channelSums = (values: readonly number[], channels: number, term = (value: number) => value) =>
   range(channels).map((channel) => {
@@ -110,6 +113,22 @@ const expectations: Readonly<Record<string, Expectation>> = {
     operands: { 4: x, 2: w, 5: perInput, 6: other },
     results: { 3: product(prologue, w, pixels, c, k, false).map(f16) },
     vectors: [5, 6],
+  },
+  'batch norm, gate, residual, ReLU': {
+    operands: { 1: x, 2: w, 4: perOutput, 5: factors, 6: biases, 7: gates, 8: residual },
+    results: {
+      9: forward.map((value, i) => {
+        const normalized = (value - at(perOutput, i % k)) * at(factors, i % k) + at(biases, i % k)
+        const gate = at(gates, Math.floor(i / (size * size * k)) * k + (i % k))
+        return f16(relu(normalized * gate + at(residual, i)))
+      }),
+    },
+    vectors: [4, 5, 6],
+  },
+  'added gradient, ReLU backward': {
+    operands: { 2: w, 3: dy, 4: x, 5: old },
+    results: { 6: backward.map((value, i) => f16(at(old, i) > 0 ? value + at(x, i) : 0)) },
+    vectors: [],
   },
   'ReLU backward': { operands: { 2: w, 3: dy, 4: old }, results: { 5: masked }, vectors: [] },
   'added gradient': {

@@ -63,4 +63,11 @@ describe('training steps on the simulated GPU', { timeout: 400_000 }, () => {
     sim.seed(12_345)
     expect(await simulated(run)).toEqual(planned)
   })
+
+  it('are the reference’s where every contraction is fused with what follows it', async () => {
+    const fused = await simulated({ precision: 'f32' }, {}, { precision: 'ieee', fusions: 'always' })
+    const [error, path] = worstLeaf(fused, await trainSmall(referenceDevice(), { precision: 'f32' }))
+    console.log(`f32, fused: worst ${path}, ${error.toExponential(2)}`)
+    expect(error).toBeLessThan(1e-4)
+  })
 })

@@ -17,7 +17,7 @@ describe.skipIf(libraries.cudnn === undefined || !provideDriver())('cuDNN, for a
   })
   afterAll(() => session.release())
 
-  const fused: readonly (readonly [Fusion, Partial<ConvProblem>])[] = [
+  const fused: readonly (readonly [Extract<Fusion, string>, Partial<ConvProblem>])[] = [
     ['bias', {}],
     ['bias-relu', {}],
     ['bias-relu', { filter: [128, 3, 3, 4], padding: plain.padding, groups: 32 }],

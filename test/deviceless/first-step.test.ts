@@ -14,7 +14,7 @@ import { lowerPlan } from '../../src/cuda/lower.ts'
 import { Cubins } from '../../src/cuda/runtime/cubins.ts'
 import type { Candidate, Lowered } from '../../src/cuda/work.ts'
 import { absent } from '../cuda/wheels.ts'
-import { findLibraries, h200Session, provideDriver } from './libraries.ts'
+import { findLibraries, h200Session, provideDriver, unfused } from './libraries.ts'
 import { type ModelPlans, libraryEquations, modelPlans } from './model-plans.ts'
 
 const libraries = findLibraries()
@@ -79,7 +79,7 @@ function kernelsOf(plan: ModelPlans['training']): readonly PrintedSource[] {
   const nothing: Lowered = { works: [], scratchBytes: 0 }
   const own = (equation: Parameters<typeof groupedCandidate>[0]): Candidate | Lowered =>
     groupedCandidate(equation) ?? nothing
-  const { works } = lowerPlan(plan, { lower: (step) => lowerStep(step, { lower: own }) })
+  const { works } = lowerPlan(plan, { lower: (step) => lowerStep(step, { lower: own, lowerFusion: unfused }) })
   const sources = works.flatMap((work) => (work.kind === 'kernel' ? [work.source] : []))
   return [...new Map(sources.map((source) => [source.name, source])).values()]
 }

@@ -43,3 +43,8 @@ export function h200Session({ cudnn }: Libraries): CudnnSession {
   if (cudnn === undefined) throw new Error('no cuDNN')
   return propertiesSession(cudnn, h200Properties())
 }
+
+/** In place of what lowers fused steps, where a plan has none. */
+export function unfused(): never {
+  throw new Error('a plan that was not fused has a fused step')
+}

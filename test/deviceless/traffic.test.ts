@@ -1,7 +1,7 @@
 // What SE-ResNeXt101-32x4d's whole training step moves in an H200's memory at batch 256, by the plan and by the real cuDNN's
 // first plans: workspaces and layout conversions included. Nothing is executed, and nothing timed.
 import { beforeAll, describe, expect, test } from 'vitest'
-import { type Plan, type Step, describeStep, workOf } from '../../src/compile/index.ts'
+import { type Plan, describeStep, workOf } from '../../src/compile/index.ts'
 import {
   type CudnnSession,
   convCandidates,
@@ -9,6 +9,7 @@ import {
   isConvolution,
   showProblem,
 } from '../../src/cuda/conv/index.ts'
+import type { CudaStep } from '../../src/cuda/fusions/fusion.ts'
 import { groupedCandidate } from '../../src/cuda/kernels/grouped.ts'
 import type { Contraction } from '../../src/cuda/kernels/index.ts'
 import { lowerStep } from '../../src/cuda/library.ts'
@@ -17,7 +18,7 @@ import { showTraffic, totalTraffic, trafficOf } from '../../src/cuda/traffic.ts'
 import type { Lowered } from '../../src/cuda/work.ts'
 import { at, range } from '../../src/tensor/shape.ts'
 import { absent } from '../cuda/wheels.ts'
-import { findLibraries, h200Session, provideDriver } from './libraries.ts'
+import { findLibraries, h200Session, provideDriver, unfused } from './libraries.ts'
 import { modelPlans } from './model-plans.ts'
 
 const libraries = findLibraries()
@@ -40,8 +41,8 @@ describe.skipIf(missing)('the training step at batch 256', () => {
     const session = h200Session(libraries)
     const chosen = new Map<string, Lowered>()
     try {
-      const lower = (step: Step): Lowered =>
-        lowerStep(step, { lower: (equation) => firstChoice(session, equation, own, chosen) })
+      const choose = (equation: Contraction): Lowered => firstChoice(session, equation, own, chosen)
+      const lower = (step: CudaStep): Lowered => lowerStep(step, { lower: choose, lowerFusion: unfused })
       const lowered = lowerPlan(plan, { lower })
       const traffic = trafficOf(plan, lowered.ways)
       const factor = totalTraffic(traffic) / 1e6 / batch / ideal

@@ -6,6 +6,7 @@ import type { Descriptor } from '../ffi/cudnn.ts'
 import { CudaError } from '../ffi/status.ts'
 import type { Candidate } from '../work.ts'
 import { DescriptorScope, releaseAll, sharedScope } from './descriptors.ts'
+import { showEpilogue } from './epilogue.ts'
 import { type EngineRules, describe, proposals, refusal, showConfiguration } from './engines.ts'
 import { type ConvGraph, type Fusion, buildGraph, convGraph } from './graph.ts'
 import { type ExecutionPlan, PlanRunner, planFromConfiguration, planFromJson } from './plans.ts'
@@ -185,9 +186,15 @@ function fits({ workspaceBytes }: ExecutionPlan, options: ConvOptions): boolean 
   return workspaceBytes <= (options.workspaceBytes ?? defaultWorkspaceBytes)
 }
 
+/** How many operands the candidates for a convolution have: inputs and outputs. */
+export function convOperands(problem: ConvProblem, fusion: Fusion = 'none'): number {
+  return convGraph(problem, fusion).operands.length
+}
+
 /** What is computed, as one line: the key under which the tuner keeps its choice. */
 export function convKey(problem: ConvProblem, fusion: Fusion = 'none'): string {
-  return fusion === 'none' ? showProblem(problem) : `${showProblem(problem)} + ${fusion}`
+  if (fusion === 'none') return showProblem(problem)
+  return `${showProblem(problem)} + ${typeof fusion === 'string' ? fusion : showEpilogue(fusion)}`
 }
 
 function keyOf({ problem, options }: Pick<Request, 'problem' | 'options'>): string {

@@ -14,6 +14,7 @@ import {
   integers,
   yes,
 } from './descriptors.ts'
+import type { Epilogue, EpilogueStep, EpilogueValue } from './epilogue.ts'
 import type { ConvDType, ConvProblem, Direction } from './problem.ts'
 import type { CudnnSession } from './session.ts'
 
@@ -31,6 +32,8 @@ export type Fusion =
   | 'add'
   /** conv2d: (x, filter) -> y, and per channel the sum of y and of its squares */
   | 'statistics'
+  /** conv2d or conv2dInputGrad: (a, b, the chain's operands) -> what the chain gives, which has the result's type */
+  | Epilogue
 
 /** A tensor of a graph, NHWC; virtual ones exist only inside the engine. */
 export interface GraphTensor {
@@ -69,7 +72,7 @@ export interface ConvGraph {
 }
 
 /** The directions that each fusion can follow. */
-const followed: Readonly<Record<Fusion, readonly Direction[]>> = {
+const followed: Readonly<Record<Extract<Fusion, string>, readonly Direction[]>> = {
   none: ['conv2d', 'conv2dInputGrad', 'conv2dFilterGrad'],
   bias: ['conv2d'],
   'bias-relu': ['conv2d'],
@@ -80,7 +83,8 @@ const followed: Readonly<Record<Fusion, readonly Direction[]>> = {
 /** The graph of a convolution with what is fused to it. Throws an internal error where that cannot follow its direction. */
 export function convGraph(problem: ConvProblem, fusion: Fusion = 'none'): ConvGraph {
   const { dtype, direction } = problem
-  if (!followed[fusion].includes(direction)) throw new InternalError(`a ${direction} was to be fused with ${fusion}`)
+  if (!(typeof fusion === 'string' ? followed[fusion] : followed.add).includes(direction))
+    throw new InternalError(`a ${direction} was to be fused with ${typeof fusion === 'string' ? fusion : 'a chain'}`)
   const [first, second, result] = operandShapes(problem)
   const channels = [1, 1, 1, at(result, 3)]
   const tensors: GraphTensor[] = []
@@ -93,6 +97,11 @@ export function convGraph(problem: ConvProblem, fusion: Fusion = 'none'): ConvGr
   const convolve = (to: GraphTensor): GraphOperation => ({ kind: 'convolution', problem, operands, result: to })
   const operands = [tensor(first), tensor(second)] as const
   const operations = ((): readonly GraphOperation[] => {
+    if (typeof fusion !== 'string') {
+      const given = fusion.operands.map((operand) => tensor(operand.shape, operand.dtype))
+      const [stored, raw] = [tensor(result), inside()]
+      return [convolve(raw), ...chain(fusion.steps, { given, raw, stored, inside })]
+    }
     switch (fusion) {
       case 'none':
         return [convolve(tensor(result))]
@@ -118,6 +127,25 @@ export function convGraph(problem: ConvProblem, fusion: Fusion = 'none'): ConvGr
     }
   })()
   return { operations, operands: tensors.filter(({ virtual }) => !virtual) }
+}
+
+/** The operations of a chain; the last one's value is stored, the others are made by `inside`. */
+function chain(
+  steps: readonly EpilogueStep[],
+  tensors: {
+    readonly given: readonly GraphTensor[]
+    readonly raw: GraphTensor
+    readonly stored: GraphTensor
+    readonly inside: () => GraphTensor
+  },
+): readonly GraphOperation[] {
+  const { given, raw, stored, inside } = tensors
+  const made = steps.map((_, index) => (index === steps.length - 1 ? stored : inside()))
+  const find = (value: EpilogueValue): GraphTensor =>
+    value.kind === 'result' ? raw : at(value.kind === 'step' ? made : given, value.index)
+  return steps.map(({ mode, values: [first, second] }, index) =>
+    pointwise(mode, second === undefined ? [find(first)] : [find(first), find(second)], at(made, index)),
+  )
 }
 
 /** The descriptor of a graph, finalized. */
@@ -248,11 +276,19 @@ function buildPointwise(
     POINTWISE_MODE: choice('POINTWISE_MODE', pointwiseModes[mode]),
     POINTWISE_MATH_PREC: dataType('f32'),
   })
-  const attributes: Attributes = {
-    OPERATION_POINTWISE_PW_DESCRIPTOR: descriptors(operator),
-    OPERATION_POINTWISE_XDESC: use(first),
-    ...(second === undefined ? {} : { OPERATION_POINTWISE_BDESC: use(second) }),
-    OPERATION_POINTWISE_YDESC: use(result),
-  }
+  const attributes: Attributes =
+    mode === 'RELU_BWD' && second !== undefined
+      ? {
+          OPERATION_POINTWISE_PW_DESCRIPTOR: descriptors(operator),
+          OPERATION_POINTWISE_DYDESC: use(first),
+          OPERATION_POINTWISE_XDESC: use(second),
+          OPERATION_POINTWISE_DXDESC: use(result),
+        }
+      : {
+          OPERATION_POINTWISE_PW_DESCRIPTOR: descriptors(operator),
+          OPERATION_POINTWISE_XDESC: use(first),
+          ...(second === undefined ? {} : { OPERATION_POINTWISE_BDESC: use(second) }),
+          OPERATION_POINTWISE_YDESC: use(result),
+        }
   return scope.make('OPERATION_POINTWISE', mode, attributes)
 }

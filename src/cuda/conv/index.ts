@@ -5,9 +5,17 @@ export {
   convCandidates,
   convFromRecipe,
   convKey,
+  convOperands,
   defaultWorkspaceBytes,
 } from './candidates.ts'
-export type { Fusion } from './graph.ts'
+export type {
+  Epilogue,
+  EpilogueMode,
+  EpilogueOperand,
+  EpilogueStep,
+  EpilogueValue,
+} from './epilogue.ts'
+export type { Fusion as ConvFusion } from './graph.ts'
 export {
   type ConvEquation,
   type ConvPrecision,

@@ -31,7 +31,14 @@ export interface TuningTask {
   restore(id: string, recipe: string | undefined): Candidate | undefined
   /** A plain, exact way, which the chosen one is compared with where that is asked for. */
   reference?(): Candidate
+  /** How far two values of an output may be apart; what `depth` explains by default. */
+  readonly tolerance?: (output: number) => (a: number, b: number) => number
+  /** What makes a candidate unfit, in words, tried on operands that bring it out; always asked before one is taken. */
+  readonly acceptance?: (bench: Bench, candidate: Candidate) => string | undefined
 }
+
+/** What a task computes with. */
+export type TaskTypes = Pick<TuningTask, 'inputs' | 'outputs'>
 
 /** The addresses of a task's inputs, then of its outputs. */
 export type Operands = readonly DevicePointer[]
@@ -42,7 +49,7 @@ export function tensorBytes({ shape, dtype }: TensorType): number {
 }
 
 /** Bytes of one set of a task's operands, with what rounding to 256 adds. */
-export function operandBytes({ inputs, outputs }: TuningTask): number {
+export function operandBytes({ inputs, outputs }: TaskTypes): number {
   return [...inputs, ...outputs].reduce((sum, type) => sum + Math.ceil(tensorBytes(type) / 256) * 256, 0)
 }
 
@@ -53,7 +60,7 @@ export function operandBytes({ inputs, outputs }: TuningTask): number {
  */
 export function withOperands<T>(
   bench: Bench,
-  task: TuningTask,
+  task: TaskTypes,
   count: number,
   use: (sets: readonly Operands[]) => T,
 ): T {
@@ -74,7 +81,7 @@ export function cleanedUp<T>(use: (cleanup: Cleanup) => T): T {
   return value
 }
 
-function allocateSet(bench: Bench, task: TuningTask, cleanup: Cleanup): Operands {
+function allocateSet(bench: Bench, task: TaskTypes, cleanup: Cleanup): Operands {
   const set = [...task.inputs, ...task.outputs].map((type) =>
     cleanup.own(bench.allocate(Math.max(256, tensorBytes(type))), (address) => bench.free(address)),
   )
@@ -83,7 +90,7 @@ function allocateSet(bench: Bench, task: TuningTask, cleanup: Cleanup): Operands
 }
 
 /** Another set; undefined where the memory does not suffice. */
-function oneMore(bench: Bench, task: TuningTask, cleanup: Cleanup): Operands | undefined {
+function oneMore(bench: Bench, task: TaskTypes, cleanup: Cleanup): Operands | undefined {
   if (operandBytes(task) > bench.available()) return undefined
   try {
     const { value, cleanup: noted } = allOrNothing((inner) => allocateSet(bench, task, inner))
@@ -103,15 +110,15 @@ export function isOutOfMemory(error: unknown): boolean {
 /** How many random elements are made on the host; a prime, so that no stride repeats them in step. */
 const tileElements = 65_521
 
-/** Numbers in [-1, 1), repeated until the tensor is full; zeros where the type is not a floating one. */
-function fillRandom(bench: Bench, address: DevicePointer, type: TensorType, seed: number): void {
+/** Numbers in [shift - 1, shift + 1), repeated until the tensor is full; zeros where the type is not a floating one. */
+export function fillRandom(bench: Bench, address: DevicePointer, type: TensorType, seed: number, shift = 0): void {
   const bytes = tensorBytes(type)
   if (bytes === 0) return
   if (!isFloat(type.dtype)) {
     bench.fill(address, 0, bytes)
     return
   }
-  const tile = randomTile(type.dtype, Math.min(tileElements, sizeOf(type.shape)), seed)
+  const tile = randomTile(type.dtype, Math.min(tileElements, sizeOf(type.shape)), seed, shift)
   bench.write(address, tile)
   for (let filled = tile.length; filled < bytes; filled *= 2)
     bench.copy(offset(address, filled), address, Math.min(filled, bytes - filled))
@@ -120,18 +127,18 @@ function fillRandom(bench: Bench, address: DevicePointer, type: TensorType, seed
 /** Tiles by dtype and seed: each takes 20 ms to make, and a model's convolutions want hundreds. */
 const tiles = new Map<string, Uint8Array>()
 
-function randomTile(dtype: FloatDType, count: number, seed: number): Uint8Array {
-  const key = `${dtype} ${seed}`
-  const tile = tiles.get(key) ?? wholeTile(dtype, seed)
+function randomTile(dtype: FloatDType, count: number, seed: number, shift: number): Uint8Array {
+  const key = `${dtype} ${seed} ${shift}`
+  const tile = tiles.get(key) ?? wholeTile(dtype, seed, shift)
   tiles.set(key, tile)
   return tile.subarray(0, count * bytesOf(dtype))
 }
 
-function wholeTile(dtype: FloatDType, seed: number): Uint8Array {
+function wholeTile(dtype: FloatDType, seed: number, shift: number): Uint8Array {
   const words = randomBits([seed, 0x7475_6e65], 0, 0, 32, tileElements)
   const stored = encode(
     dtype,
-    Float64Array.from(words, (word) => word / 2 ** 31),
+    Float64Array.from(words, (word) => word / 2 ** 31 + shift),
   )
   return new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength)
 }

@@ -43,8 +43,8 @@ export class Tuner {
   choose(task: TuningTask): Candidate {
     const shared = this.#shared.get(task.key) ?? this.#settle(task)
     shared.users += 1
-    const { id, works, scratchBytes } = shared.candidate
-    return { id, works, scratchBytes, release: once(() => this.#leave(task.key, shared)) }
+    const { id, works, scratchBytes, counterBytes = 0 } = shared.candidate
+    return { id, works, scratchBytes, counterBytes, release: once(() => this.#leave(task.key, shared)) }
   }
 
   /** Whether a problem has been chosen for. */
@@ -254,11 +254,17 @@ export class Tuner {
     return usable
   }
 
-  /** Whether a candidate agrees with the reference, where that is to be checked; one that does not is dropped. */
+  /**
+   * Whether a candidate is fit for the task, and agrees with the reference where that is to be checked; one that is not or
+   * does not is dropped.
+   */
   #isSound(task: TuningTask, candidate: Candidate, failed: Failed[]): boolean {
-    if (!this.options.verify) return true
+    const { verify, bench } = this.options
+    if (!verify && task.acceptance === undefined) return true
     const failures: Failed[] = []
-    const reason = tryOut(candidate, failures, () => this.#compare(task, candidate))
+    const unfit = (): string | undefined => task.acceptance?.(bench, candidate)
+    const differs = (): string | undefined => (verify ? this.#compare(task, candidate) : undefined)
+    const reason = tryOut(candidate, failures, () => unfit() ?? differs())
     if (reason !== undefined) failures.push({ candidate, reason })
     for (const failure of failures) this.#drop(task, failure, failed, 'warn')
     return failures.length === 0

@@ -7,7 +7,7 @@ import { at, range, zip } from '../../tensor/shape.ts'
 import { type DevicePointer, offset } from '../ffi/values.ts'
 import type { Candidate } from '../work.ts'
 import type { Bench } from './bench.ts'
-import { type Operands, type TuningTask, cleanedUp, tensorBytes, withOperands } from './task.ts'
+import { type Operands, type TaskTypes, type TuningTask, cleanedUp, tensorBytes, withOperands } from './task.ts'
 
 /**
  * What is wrong with a candidate, in words; undefined where it agrees with the reference on random operands.
@@ -27,15 +27,21 @@ export function disagreement(
     const again = results(bench, task, candidate, operands)
     for (const [index, type] of task.outputs.entries()) {
       if (!Buffer.from(at(once, index)).equals(at(again, index))) return 'it gives other bits the second time'
-      const difference = compare(type.dtype, at(once, index), at(expected, index), tolerance(task, type.dtype))
+      const allowed = task.tolerance?.(index) ?? tolerance(task, type.dtype)
+      const difference = compare(type.dtype, at(once, index), at(expected, index), allowed)
       if (difference !== undefined) return `${difference} from ${reference.id}`
     }
     return undefined
   })
 }
 
-/** Runs a candidate over outputs full of NaN, and reads what it left there. */
-function results(bench: Bench, task: TuningTask, candidate: Candidate, operands: Operands): readonly Uint8Array[] {
+/** Runs a candidate over outputs full of NaN, and reads what it left there; of large outputs, pieces. */
+export function results(
+  bench: Bench,
+  task: TaskTypes,
+  candidate: Candidate,
+  operands: Operands,
+): readonly Uint8Array[] {
   const outputs = zip(task.outputs, operands.slice(task.inputs.length))
   for (const [type, address] of outputs) if (tensorBytes(type) > 0) bench.fill(address, 0xff, tensorBytes(type))
   cleanedUp((cleanup) => {
@@ -88,7 +94,7 @@ function aligned(bytes: Uint8Array): ArrayBuffer {
 }
 
 /** Half the distance of neighbours near 1. */
-const roundings = { f64: 2 ** -53, f32: 2 ** -24, f16: 2 ** -11, bf16: 2 ** -8 } as const satisfies Record<
+export const roundings = { f64: 2 ** -53, f32: 2 ** -24, f16: 2 ** -11, bf16: 2 ** -8 } as const satisfies Record<
   FloatDType,
   number
 >
@@ -102,7 +108,10 @@ const roundings = { f64: 2 ** -53, f32: 2 ** -24, f16: 2 ** -11, bf16: 2 ** -8 }
  * is rounded to nearest (`sqrt(K)` such steps) and always towards zero where a Tensor Core cuts off, which adds at least
  * eight products a step. Bounds of all but the first are taken with `sqrt(K)` for a partial sum, three deviations.
  */
-export function tolerance({ inputs, depth, precision }: TuningTask, result: DType): (a: number, b: number) => number {
+export function tolerance(
+  { inputs, depth, precision }: Pick<TuningTask, 'inputs' | 'depth' | 'precision'>,
+  result: DType,
+): (a: number, b: number) => number {
   const operand = inputs.find(({ dtype }) => isFloat(dtype))?.dtype ?? result
   if (!isFloat(operand) || !isFloat(result)) return () => 0
   const partial = Math.sqrt(depth)

@@ -1,0 +1,72 @@
+// A library step and the kernels behind it as one: what is computed, and the faster ways there may be. Where such steps are
+// in a plan is recognize.ts's part, which way is taken the tuner's.
+import { type Kernel, type Step, describeStep } from '../../compile/index.ts'
+import type { TensorType } from '../../tensor/program.ts'
+import type { Epilogue } from '../conv/index.ts'
+import type { Contraction } from '../kernels/index.ts'
+
+/** Where a value is: an operand of the whole (its inputs, then its outputs), or memory that only the whole knows. */
+export interface Wire {
+  readonly kind: 'operand' | 'inside'
+  readonly index: number
+}
+
+/** A kernel and its operands, inputs first. */
+export interface WiredKernel {
+  readonly kernel: Kernel
+  readonly wires: readonly Wire[]
+}
+
+/** What can be done in the library's own pass. */
+export type FusedWay =
+  /** A convolution and, per channel, the sums of its results and of their squares, f32 [channels]. */
+  | {
+      readonly kind: 'statistics'
+      readonly sum: Wire
+      readonly squares: Wire
+      /** What else is made of the sums. */
+      readonly last: WiredKernel | undefined
+    }
+  /** A convolution and a chain of pointwise operations; what the kernel reduces is reduced from what is stored. */
+  | {
+      readonly kind: 'chain'
+      readonly epilogue: Epilogue
+      readonly operands: readonly Wire[]
+      readonly store: Wire
+      readonly rest: WiredKernel | undefined
+    }
+  /** A product and the bias of its columns, of the result's dtype. */
+  | {
+      readonly kind: 'product'
+      readonly epilogue: 'bias' | 'bias-relu'
+      readonly bias: Wire
+      readonly result: Wire
+    }
+
+/** Steps that are lowered as one. Plain data: equal fusions are equal problems. */
+export interface Fusion {
+  readonly contraction: { readonly equation: Contraction; readonly wires: readonly Wire[] }
+  /** What is done with its result, in order, where nothing is fused. */
+  readonly kernels: readonly WiredKernel[]
+  readonly inputs: readonly TensorType[]
+  readonly outputs: readonly TensorType[]
+  /** What only the whole knows. */
+  readonly inside: readonly TensorType[]
+  readonly way: FusedWay
+}
+
+/** A step of the GPU's plan that stands for several of the compiler's. */
+export interface FusedStep extends Pick<Step, 'inputs' | 'outputs' | 'after' | 'bytes' | 'flops' | 'label'> {
+  readonly kind: 'fused'
+  readonly fusion: Fusion
+}
+
+/** A step of the GPU's plan. */
+export type CudaStep = Step | FusedStep
+
+/** A step as text: what it computes, and its types. */
+export function describeCudaStep(step: CudaStep): string {
+  if (step.kind !== 'fused') return describeStep(step)
+  const { inputs, outputs } = step.fusion
+  return `${step.label} ${[...inputs, ...outputs].map(({ shape }) => shape.join('x')).join(' ')}`
+}

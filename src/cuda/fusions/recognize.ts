@@ -1,0 +1,242 @@
+// Which steps of a plan a library could do in one pass: a contraction, and the kernels that need its result. Whether they may
+// stand together, and where, is arrange.ts's part.
+import type { Kernel, KernelNode, KernelReduction, KernelStep, LibraryStep, Plan } from '../../compile/index.ts'
+import type { DType } from '../../tensor/dtype.ts'
+import { at, sizeOf } from '../../tensor/shape.ts'
+import { supportedByCudnn } from '../conv/index.ts'
+import { type Chain, chainOf } from './chains.ts'
+import { type Extents, extentsOf, walkOf } from './places.ts'
+
+/** Steps that could be one, in the order in which they run, and what their library could do of them. */
+export interface Found {
+  readonly library: LibraryStep
+  readonly kernels: readonly KernelStep[]
+  /** Their positions in the plan, the library step's first. */
+  readonly members: readonly number[]
+  readonly way: FoundWay
+}
+
+/** What a library could do, in terms of the plan's buffers. */
+export type FoundWay =
+  | {
+      readonly kind: 'statistics'
+      readonly sum: number
+      readonly squares: number
+      /** The step that has the sums, and may have an epilogue. */
+      readonly of: KernelStep
+    }
+  | { readonly kind: 'chain'; readonly chain: Chain }
+  | { readonly kind: 'product'; readonly epilogue: 'bias' | 'bias-relu'; readonly bias: number }
+
+/** Who reads and who makes each buffer of a plan. */
+interface Uses {
+  readonly plan: Plan
+  readonly readers: readonly (readonly number[])[]
+  readonly makers: readonly (readonly number[])[]
+  readonly outputs: ReadonlySet<number>
+}
+
+/** Every contraction with kernels behind it that could be done with it. */
+export function findFusions(plan: Plan): readonly Found[] {
+  const uses = usesOf(plan)
+  return plan.steps.flatMap((step, index) => {
+    if (step.kind !== 'library' || !isContraction(step)) return []
+    const found = statisticsOf(uses, step, index) ?? epilogueOf(uses, step, index)
+    return found === undefined ? [] : [found]
+  })
+}
+
+function usesOf(plan: Plan): Uses {
+  const readers = plan.buffers.map((): number[] => [])
+  const makers = plan.buffers.map((): number[] => [])
+  plan.steps.forEach(({ inputs, outputs }, index) => {
+    for (const buffer of new Set(inputs)) at(readers, buffer).push(index)
+    for (const buffer of new Set(outputs)) at(makers, buffer).push(index)
+  })
+  return { plan, readers, makers, outputs: new Set(plan.outputs) }
+}
+
+/** Products of matrices, and convolutions that cuDNN is asked for, without empty extents. */
+function isContraction({ equation }: LibraryStep): boolean {
+  const { dtype, shape } = at(equation.outputs, 0).type
+  if (dtype !== 'f16' && dtype !== 'bf16' && dtype !== 'f32') return false
+  switch (equation.primitive) {
+    case 'dot':
+      return shape.length === 2 && sizeOf(shape) > 0 && equation.params.batch[0].length === 0
+    case 'conv2d':
+    case 'conv2dInputGrad':
+      return supportedByCudnn(equation)
+    default:
+      return false
+  }
+}
+
+/** The kernel at a position, if it is one. */
+function kernelAt({ plan }: Uses, index: number | undefined): KernelStep | undefined {
+  const step = index === undefined ? undefined : at(plan.steps, index)
+  return step?.kind === 'kernel' ? step : undefined
+}
+
+/** The one step that alone makes a buffer. */
+function soleMaker({ makers }: Uses, buffer: number): boolean {
+  return at(makers, buffer).length === 1
+}
+
+/** conv2d, then the sums per channel of its result and of its squares: at once, or per image first. */
+function statisticsOf(uses: Uses, library: LibraryStep, index: number): Found | undefined {
+  if (library.equation.primitive !== 'conv2d') return undefined
+  const result = at(library.outputs, 0)
+  const extents = extentsOf(at(library.equation.outputs, 0).type.shape)
+  for (const reader of at(uses.readers, result)) {
+    const kernel = kernelAt(uses, reader)
+    if (kernel === undefined) continue
+    const sums = sumsOf(kernel, extents)
+    if (sums?.made.every((buffer) => soleMaker(uses, buffer)) !== true) continue
+    const [sum, squares] = sums.made
+    if (sums.per === 'channels')
+      return {
+        library,
+        kernels: [kernel],
+        members: [index, reader],
+        way: { kind: 'statistics', sum, squares, of: kernel },
+      }
+    const totals = totalsOf(uses, [sum, squares], extents)
+    if (totals === undefined) continue
+    const { member, step: of } = totals
+    const way = { kind: 'statistics', sum: totals.sum, squares: totals.squares, of } as const
+    return { library, kernels: [kernel, of], members: [index, reader, member], way }
+  }
+  return undefined
+}
+
+/** The buffers of a kernel that sums all its one input and its squares, and nothing else. */
+function sumsOf(
+  { kernel, outputs }: KernelStep,
+  extents: Extents,
+): { readonly made: readonly [number, number]; readonly per: 'channels' | 'images' } | undefined {
+  if (kernel.stores.length > 0 || kernel.inputs.length !== 1 || kernel.reductions.length !== 2) return undefined
+  if (walkOf(at(kernel.inputs, 0), kernel.axes, extents) !== 'all') return undefined
+  const plain = kernel.reductions.find(({ node }) => isValue(kernel, node))
+  const square = kernel.reductions.find(({ node }) => isSquare(kernel, node))
+  if (plain === undefined || square === undefined) return undefined
+  const per = sumsPer(kernel, plain, extents)
+  if (per === undefined || per !== sumsPer(kernel, square, extents)) return undefined
+  return { made: [at(outputs, plain.output), at(outputs, square.output)], per }
+}
+
+/** What an f32 sum has one value for. */
+function sumsPer(kernel: Kernel, reduction: KernelReduction, extents: Extents): 'channels' | 'images' | undefined {
+  const walk = walkOf(reduction, kernel.axes, extents)
+  const sums = reduction.op === 'sum' && reduction.dtype === 'f32'
+  return sums && (walk === 'channels' || walk === 'images') ? walk : undefined
+}
+
+/** Whether a node is what a 16-bit or f32 element of the kernel's first input is, as f32. */
+function isValue(kernel: Kernel, index: number): boolean {
+  const node = at(kernel.nodes, index)
+  if (node.op === 'cast' && node.dtype === 'f32') return at(kernel.nodes, at(node.args, 0)).op === 'load'
+  return node.op === 'load' && node.dtype === 'f32'
+}
+
+function isSquare(kernel: Kernel, index: number): boolean {
+  const node = at(kernel.nodes, index)
+  return node.op === 'mul' && node.args.every((arg) => isValue(kernel, arg))
+}
+
+/** The kernel that adds up per-image sums which nobody else reads. */
+function totalsOf(
+  uses: Uses,
+  perImage: readonly [number, number],
+  { images, channels }: Extents,
+): { readonly member: number; readonly step: KernelStep; readonly sum: number; readonly squares: number } | undefined {
+  const [member, ...others] = [...new Set(perImage.flatMap((buffer) => at(uses.readers, buffer)))]
+  const step = kernelAt(uses, member)
+  if (member === undefined || others.length > 0 || step === undefined) return undefined
+  const { kernel, inputs, outputs } = step
+  if (kernel.reductions.length !== 2 || kernel.stores.length > 0 || kernel.inputs.length !== 2) return undefined
+  const extents = { images, channels, pixels: 1 }
+  const totalOf = (buffer: number): number | undefined => {
+    const input = inputs.indexOf(buffer)
+    const reduction = kernel.reductions.find(({ node }) => isLoad(kernel, node, input))
+    if (uses.outputs.has(buffer) || inputs.lastIndexOf(buffer) !== input || reduction === undefined) return undefined
+    if (walkOf(at(kernel.inputs, input), kernel.axes, extents) !== 'all') return undefined
+    const made = at(outputs, reduction.output)
+    return sumsPer(kernel, reduction, extents) === 'channels' && soleMaker(uses, made) ? made : undefined
+  }
+  const [sum, squares] = perImage.map(totalOf)
+  return sum === undefined || squares === undefined ? undefined : { member, step, sum, squares }
+}
+
+/** A bias that a product could add itself if it were of the product's dtype. */
+export interface BiasToCast {
+  readonly buffer: number
+  readonly dtype: 'f16' | 'bf16'
+  /** The step that reads it, and which of its inputs it is. */
+  readonly reader: number
+  readonly input: number
+}
+
+/** The f32 inputs of a plan that kernels behind products of 16 bits round and add to each row. */
+export function findBiases(plan: Plan): readonly BiasToCast[] {
+  const uses = usesOf(plan)
+  const given = new Set(plan.inputs)
+  return plan.steps.flatMap((step, index) => {
+    if (step.kind !== 'library' || step.equation.primitive !== 'dot' || !isContraction(step)) return []
+    const { dtype } = at(step.equation.outputs, 0).type
+    const found = epilogueOf(uses, step, index, false)
+    if (found?.way.kind !== 'product' || (dtype !== 'f16' && dtype !== 'bf16')) return []
+    const { bias } = found.way
+    const [kernel] = found.kernels
+    const input = kernel?.inputs.indexOf(bias) ?? -1
+    const rounds = kernel?.kernel.nodes.every(
+      (node) => !('args' in node) || !node.args.some((arg) => isLoad(kernel.kernel, arg, input)) || isCast(node, dtype),
+    )
+    if (!given.has(bias) || at(plan.buffers, bias).type.dtype !== 'f32' || rounds !== true) return []
+    return [{ buffer: bias, dtype, reader: at(found.members, 1), input }]
+  })
+}
+
+function isLoad(kernel: Kernel, index: number, input: number): boolean {
+  const node = at(kernel.nodes, index)
+  return node.op === 'load' && node.input === input
+}
+
+function isCast(node: KernelNode, dtype: DType): boolean {
+  return node.op === 'cast' && node.dtype === dtype
+}
+
+/** A contraction whose result only one kernel reads, pointwise; `asIs` wants a product's bias in its dtype. */
+function epilogueOf(uses: Uses, library: LibraryStep, index: number, asIs = true): Found | undefined {
+  const result = at(library.outputs, 0)
+  const [reader, another] = at(uses.readers, result)
+  const step = kernelAt(uses, reader)
+  if (reader === undefined || another !== undefined || step === undefined || uses.outputs.has(result)) return undefined
+  if (!step.outputs.every((buffer) => soleMaker(uses, buffer)) || !soleMaker(uses, result)) return undefined
+  const { shape, dtype } = at(library.equation.outputs, 0).type
+  const input = step.inputs.indexOf(result)
+  if (step.inputs.indexOf(result, input + 1) >= 0) return undefined
+  const chain = chainOf(step.kernel, input, extentsOf(shape), { shape, dtype: chainDType(dtype) })
+  if (chain === undefined) return undefined
+  const found = { library, kernels: [step], members: [index, reader] }
+  if (library.equation.primitive !== 'dot') return { ...found, way: { kind: 'chain', chain } }
+  const way = productWay(chain, step)
+  const fits = !asIs || at(chain.epilogue.operands, 0).dtype === dtype
+  return way === undefined || !fits ? undefined : { ...found, way }
+}
+
+/** A chain that adds one value a column, and cuts off below 0 or does not. */
+function productWay({ epilogue, inputs, rest }: Chain, step: KernelStep): FoundWay | undefined {
+  const [add, relu, more] = epilogue.steps
+  const [bias, another] = epilogue.operands
+  if (add?.mode !== 'ADD' || bias === undefined || another !== undefined || rest !== undefined) return undefined
+  if (at(bias.shape, 0) !== 1 || !add.values.some((value) => value?.kind === 'result')) return undefined
+  const buffer = at(step.inputs, at(inputs, 0))
+  if (relu === undefined) return { kind: 'product', epilogue: 'bias', bias: buffer }
+  return relu.mode === 'RELU_FWD' && more === undefined
+    ? { kind: 'product', epilogue: 'bias-relu', bias: buffer }
+    : undefined
+}
+
+function chainDType(dtype: DType): 'f16' | 'bf16' | 'f32' {
+  return dtype === 'f16' || dtype === 'bf16' ? dtype : 'f32'
+}

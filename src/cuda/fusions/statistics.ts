@@ -1,0 +1,102 @@
+// Whether sums that come with a convolution are good enough for a batch norm: tried on channels whose mean is 30 times their
+// deviation, where the variance is the small difference of large sums.
+import { storageView } from '../../tensor/dtype.ts'
+import { InternalError } from '../../tensor/errors.ts'
+import { encode } from '../../tensor/half.ts'
+import type { TensorType } from '../../tensor/program.ts'
+import { at, range, sizeOf, zip } from '../../tensor/shape.ts'
+import type { DevicePointer } from '../ffi/values.ts'
+import { type Bench, type TuningTask, fillRandom, isOutOfMemory, results, withOperands } from '../tune/index.ts'
+import type { Candidate } from '../work.ts'
+import type { Fusion, Wire } from './fusion.ts'
+
+/** What a mean may be off by, in deviations, and a variance, in proportion. */
+const tolerated = { mean: 0.02, variance: 0.02 } as const
+
+/** The question to a candidate; `separate` makes the steps it is compared with, whose id is passed. */
+export function statisticsAcceptance(
+  fusion: Fusion,
+  separate: () => Candidate,
+  passed: string,
+): NonNullable<TuningTask['acceptance']> {
+  return (bench, candidate) => {
+    if (candidate.id === passed) return undefined
+    const expected = separate()
+    try {
+      return flaw(bench, fusion, candidate, expected)
+    } catch (error) {
+      if (isOutOfMemory(error)) return 'there is no memory to try its sums'
+      throw error
+    } finally {
+      expected.release?.()
+    }
+  }
+}
+
+/** What is wrong with a candidate's sums, in words. */
+function flaw(bench: Bench, fusion: Fusion, candidate: Candidate, separate: Candidate): string | undefined {
+  const { way, contraction, inputs, outputs } = fusion
+  if (way.kind !== 'statistics') throw new InternalError('statistics of another fusion')
+  const { shape } = at(contraction.equation.outputs, 0).type
+  const count = sizeOf(shape.slice(0, -1))
+  return withOperands(bench, fusion, 1, (sets) => {
+    const operands = at(sets, 0)
+    const place = (wire: Wire): [DevicePointer, TensorType] => [at(operands, wire.index), at(inputs, wire.index)]
+    const [x, filter] = [place(at(contraction.wires, 0)), place(at(contraction.wires, 1))]
+    fillRandom(bench, x[0], x[1], 0, shiftFor(filter[1]))
+    bench.write(filter[0], centred(filter[1]))
+    const moments = (of: Candidate): readonly Moments[] => {
+      const made = results(bench, { inputs, outputs }, of, operands)
+      const read = (wire: Wire): ArrayLike<number> => floats(at(made, wire.index - inputs.length))
+      return momentsOf(read(way.sum), read(way.squares), count)
+    }
+    for (const [channel, [mine, theirs]] of zip(moments(candidate), moments(separate)).entries()) {
+      const { mean, variance } = theirs
+      const off = Math.abs(mine.mean - mean) / Math.sqrt(variance)
+      const wide = Math.abs(mine.variance - variance) / variance
+      if (!(off <= tolerated.mean && wide <= tolerated.variance))
+        return `on channels with a mean of 30 deviations it gives channel ${channel} a variance of ${mine.variance}, and ${variance} is expected (means ${mine.mean} and ${mean})`
+    }
+    return undefined
+  })
+}
+
+interface Moments {
+  readonly mean: number
+  readonly variance: number
+}
+
+function momentsOf(sums: ArrayLike<number>, squares: ArrayLike<number>, count: number): readonly Moments[] {
+  return range(sums.length).map((channel) => {
+    const mean = at(sums, channel) / count
+    return { mean, variance: at(squares, channel) / count - mean ** 2 }
+  })
+}
+
+/**
+ * With C products of x in [shift - 1, shift + 1) and weights in [0, 1) the mean is `C shift / 2` and the deviation
+ * `sqrt(C) / 3`: the shift that makes them 30 to 1.
+ */
+function shiftFor({ shape }: TensorType): number {
+  return 20 / Math.sqrt(at(shape, 3))
+}
+
+/** A filter that is 0 but for its middle, so that the border's elements are like all others. */
+function centred({ shape, dtype }: TensorType): Uint8Array {
+  const [, height = 1, width = 1, channels = 1] = shape
+  const middle = Math.floor(height / 2) * width + Math.floor(width / 2)
+  const values = Float64Array.from({ length: sizeOf(shape) }, (_, index) =>
+    Math.floor(index / channels) % (height * width) === middle ? fraction(index) : 0,
+  )
+  const stored = encode(dtype, values)
+  return new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength)
+}
+
+/** A number in [0, 1) for each index, spread evenly. */
+function fraction(index: number): number {
+  return (Math.imul(index + 1, 0x9e3779b1) >>> 0) / 2 ** 32
+}
+
+function floats(bytes: Uint8Array): ArrayLike<number> {
+  return storageView('f32', new Uint8Array(bytes).buffer, 0, bytes.length / 4)
+}

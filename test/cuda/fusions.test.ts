@@ -1,0 +1,176 @@
+// Fusions in the plan: which are found in a small SE-ResNeXt's training step, that they may stand as one step, and which
+// kernels are none.
+import { describe, expect, test } from 'vitest'
+import { type Kernel, type Plan, type PlanBuffer, compileProgram } from '../../src/compile/index.ts'
+import { chainOf } from '../../src/cuda/fusions/chains.ts'
+import { type CudaPlan, fuseSteps } from '../../src/cuda/fusions/arrange.ts'
+import { walkOf } from '../../src/cuda/fusions/places.ts'
+import { traceFlat } from '../../src/autograd/trace.ts'
+import { resnet } from '../../src/nn/index.ts'
+import { setDefaultDevice } from '../../src/tensor/dispatch.ts'
+import * as ops from '../../src/tensor/ops/index.ts'
+import type { TensorType } from '../../src/tensor/program.ts'
+import { referenceDevice } from '../../src/tensor/reference/device.ts'
+import { at, zip } from '../../src/tensor/shape.ts'
+import { trainingPlan } from '../support/training-plan.ts'
+import type { Flat } from './fusions-harness.ts'
+
+setDefaultDevice(referenceDevice())
+const model = resnet({ layers: [2, 1], widths: 64, expansion: 2, cardinality: 16, squeeze: { ratio: 16 }, classes: 10 })
+
+/** What a plan's fused steps are, counted. */
+function kinds(plan: CudaPlan): Readonly<Record<string, number>> {
+  const counts: Record<string, number> = {}
+  for (const step of plan.steps) if (step.kind === 'fused') counts[step.label] = (counts[step.label] ?? 0) + 1
+  return counts
+}
+
+function overlap(a: PlanBuffer, b: PlanBuffer): boolean {
+  if (a.place.kind !== 'arena' || b.place.kind !== 'arena')
+    return a.place.kind === 'input' && b.place.kind === 'input' && a.place.index === b.place.index
+  return a.place.offset < b.place.offset + b.bytes && b.place.offset < a.place.offset + a.bytes
+}
+
+describe.each(['f16', 'bf16', 'f32'] as const)('a training step in %s', (dtype) => {
+  const plan = trainingPlan(model, 2, 32, dtype)
+  const fused = fuseSteps(plan, true)
+
+  test('fuses statistics, gradients and biases, each once', () => {
+    // Per block two convolutions without a squeeze, the stem, and a downsample per stage; a squeeze's bias per block.
+    expect(kinds(fused)).toEqual({
+      'conv2d with statistics': 2 * 3 + 1 + 2,
+      // In 16 bits the last block's gradient is multiplied in the kernel that gates it, which is no chain.
+      'conv2dInputGrad with chain': dtype === 'f32' ? 2 : 1,
+      'dot with product': 3,
+    })
+    const apart = new Set(plan.steps.filter(({ kind }) => kind === 'library').map(({ label }) => label))
+    expect(fused.steps.filter(({ kind }) => kind === 'library').every(({ label }) => apart.has(label))).toBe(true)
+  })
+
+  test('has every value made before it is read, and fused steps write nothing that they read', () => {
+    const made = new Set(fused.inputs)
+    for (const [index, step] of fused.steps.entries()) {
+      for (const buffer of step.inputs) expect(made.has(buffer)).toBe(true)
+      for (const buffer of step.outputs) made.add(buffer)
+      expect(step.after.every((before) => before < index)).toBe(true)
+      if (step.kind !== 'fused') continue
+      const [reads, writes] = [step.inputs, step.outputs].map((list) => list.map((buffer) => at(fused.buffers, buffer)))
+      for (const a of writes ?? []) expect((reads ?? []).some((b) => overlap(a, b))).toBe(false)
+    }
+    expect(fused.outputs.every((buffer) => made.has(buffer))).toBe(true)
+    const types = (from: Pick<Plan, 'buffers' | 'outputs'>) =>
+      from.outputs.map((buffer) => at(from.buffers, buffer).type)
+    expect(types(fused)).toEqual(types(plan))
+  })
+})
+
+describe('a fusion is not made', () => {
+  const x: TensorType = { dtype: 'f16', shape: [2, 4, 4, 8] }
+  const w: TensorType = { dtype: 'f16', shape: [8, 1, 1, 8] }
+  const vector: TensorType = { dtype: 'f16', shape: [8] }
+  const fusedIn = (f: Flat, types: readonly TensorType[]) => {
+    const { program } = traceFlat(f, types, 'test', { keepCalls: false })
+    return kinds(fuseSteps(compileProgram(program, { optimize: 'fuse', donate: [] }), true))
+  }
+
+  test('unless the kernel follows the convolution', () => {
+    const follows: Flat = ([a, b, v]) => [ops.maximum(ops.add(ops.conv2d(a!, b!), v!), 0)]
+    expect(fusedIn(follows, [x, w, vector])).toEqual({ 'conv2d with chain': 1 })
+  })
+
+  test('where somebody else needs the convolution’s result', () => {
+    const f: Flat = ([a, b, v]) => {
+      const y = ops.conv2d(a!, b!)
+      return [y, ops.maximum(ops.add(y, v!), 0)]
+    }
+    expect(fusedIn(f, [x, w, vector])).toEqual({})
+  })
+
+  test('where the kernel needs what is made of the result', () => {
+    const f: Flat = ([a, b]) => {
+      const y = ops.conv2d(a!, b!)
+      const again = ops.conv2d(y, b!)
+      return [ops.add(y, again)]
+    }
+    // The second convolution's result is added to the first's, which stays a step of its own.
+    expect(fusedIn(f, [x, w])).toEqual({ 'conv2d with chain': 1 })
+  })
+
+  test('of an operation that the library has not', () => {
+    const f: Flat = ([a, b, v]) => [ops.tanh(ops.add(ops.conv2d(a!, b!), v!))]
+    expect(fusedIn(f, [x, w, vector])).toEqual({})
+  })
+
+  test('of a ReLU’s mask that is computed anew', () => {
+    const f: Flat = ([a, b, v, other]) => {
+      const y = ops.conv2d(a!, b!)
+      return [ops.where(ops.greater(ops.mul(other!, v!), 0), y, 0)]
+    }
+    expect(fusedIn(f, [x, w, vector, x])).toEqual({})
+  })
+
+  test('of sums over a part of the result', () => {
+    const f: Flat = ([a, b]) => {
+      const y = ops.conv2d(a!, b!)
+      const wide = ops.cast(y, 'f32')
+      const axes = [1, 2]
+      return [y, ops.sum(wide, { axes }), ops.sum(ops.mul(wide, wide), { axes })]
+    }
+    expect(fusedIn(f, [x, w])).toEqual({})
+  })
+})
+
+describe('an access walks', () => {
+  const extents = { images: 2, pixels: 6, channels: 4 }
+  const axes = (...list: number[]) => list.map((extent) => ({ extent, role: 'map' as const }))
+  const walk = (list: number[], strides: number[], offset = 0) => walkOf({ strides, offset }, axes(...list), extents)
+
+  test('over all, along channels, or along images and channels', () => {
+    expect(walk([48], [1])).toBe('all')
+    expect(walk([12, 4], [4, 1])).toBe('all')
+    expect(walk([12, 4], [0, 1])).toBe('channels')
+    expect(walk([2, 6, 4], [4, 0, 1])).toBe('images')
+    expect(walk([2, 2, 3, 2, 2], [4, 0, 0, 2, 1])).toBe('images')
+  })
+
+  test('nowhere that a vector does not reach', () => {
+    expect(walk([12, 4], [1, 0])).toBeUndefined()
+    expect(walk([12, 4], [0, 1], 1)).toBeUndefined()
+    expect(walk([2, 6, 4], [0, 4, 1])).toBeUndefined()
+    expect(walk([6, 8], [0, 1])).toBeUndefined()
+    expect(walk([4, 12], [4, 1])).toBeUndefined()
+    expect(walk([2, 4], [4, 1])).toBeUndefined()
+  })
+})
+
+test('what a kernel reduces is reduced from what is stored', () => {
+  const strides = [8, 1]
+  const kernel: Kernel = {
+    axes: [
+      { extent: 32, role: 'reduce' },
+      { extent: 8, role: 'map' },
+    ],
+    inputs: zip(['f16', 'f16', 'f16'] as const, [0, 0, 0]).map(([dtype, offset]) => ({ dtype, offset, strides })),
+    nodes: [
+      { op: 'load', dtype: 'f16', input: 0 },
+      { op: 'load', dtype: 'f16', input: 1 },
+      { op: 'add', dtype: 'f16', args: [0, 1] },
+      { op: 'cast', dtype: 'f32', args: [2] },
+      { op: 'load', dtype: 'f16', input: 2 },
+      { op: 'cast', dtype: 'f32', args: [4] },
+      { op: 'mul', dtype: 'f32', args: [3, 5] },
+    ],
+    stores: [{ node: 2, dtype: 'f16', output: 1, strides, offset: 0 }],
+    reductions: [{ op: 'sum', node: 6, dtype: 'f32', output: 0, strides: [0, 1], offset: 0 }],
+  }
+  const like = { dtype: 'f16', shape: [2, 4, 4, 8] } as const
+  const chain = chainOf(kernel, 0, { images: 2, pixels: 16, channels: 8 }, like)
+  expect(chain?.output).toBe(1)
+  expect(chain?.rest?.inputs).toEqual([2, 'stored'])
+  expect(chain?.rest?.outputs).toEqual([0])
+  const { op, node } = at(chain?.rest?.kernel.reductions ?? [], 0)
+  expect([op, chain?.rest?.kernel.nodes.length, node]).toEqual(['sum', 5, 4])
+  // Where the sum is of the result itself, it cannot be left for later.
+  const raw: Kernel = { ...kernel, reductions: kernel.reductions.map((reduction) => ({ ...reduction, node: 0 })) }
+  expect(chainOf(raw, 0, { images: 2, pixels: 16, channels: 8 }, like)).toBeUndefined()
+})
