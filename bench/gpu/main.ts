@@ -15,11 +15,14 @@ import { type Workload, defaultRows, flagsOf, moreRows, workloadOf } from './row
 
 const here = fileURLToPath(new URL('.', import.meta.url))
 const python = process.env['PULLBACK_TORCH'] ?? 'python3'
+/** Everything is tuned before it is timed: the usual seconds are for first steps that must not take long. */
+const tuneSeconds = '150'
 const usage = `usage: npm run bench:gpu -- [--rows NAME,NAME] [--list] [--limit SECONDS] [--warm]
   --rows    what is run, by name: ${defaultRows.join(' and ')} unless said otherwise
   --list    shows the rows
   --limit   seconds that a row may take: 540 unless said otherwise
   --warm    with the compiled kernels and tuned choices that are kept, not with an empty cache
+  PULLBACK_TUNE_SECONDS is ${tuneSeconds} unless it is set.
   --warmup, --blocks, --steps, --size, --model tiny, --results DIRECTORY   for trying the benchmark itself`
 
 async function main(): Promise<void> {
@@ -76,7 +79,7 @@ async function runRow(name: string, workload: Workload, options: RowOptions): Pr
   const cold = mkdtempSync(join(tmpdir(), 'pullback-bench-'))
   const start = performance.now()
   try {
-    const environment = { ...process.env, ...(warm ? {} : { PULLBACK_CACHE: cold }) }
+    const environment = { PULLBACK_TUNE_SECONDS: tuneSeconds, ...process.env, ...(warm ? {} : { PULLBACK_CACHE: cold }) }
     const theirs = torch === undefined ? [] : (['eager', 'compile'] as const).map((how) => torchCommand(how, workload))
     const competition = await compete([ourCommand(workload, environment), ...theirs], schedule)
     const record = recordOf(name, workload, competition, new Date().toISOString())

@@ -19,6 +19,7 @@ export async function run(
 ): Promise<Classification> {
   const flags = parseClassify(argv, architectures)
   const device = chooseDevice(flags.device)
+  const pixels = await train.imageTensor(flags.image, flags.image_size)
   const { arch, image, image_size: size, pretrained_from_file: file } = flags
   const weights = file === undefined ? undefined : await train.readWeights(file)
   const build = architectures[arch]
@@ -31,14 +32,14 @@ export async function run(
         device: device.description,
         precision: flags.precision === 'AMP' ? 'mixed: f16, with f32 weights and statistics' : 'f32',
         model: `${arch}, ${parameterCount(model, size).toLocaleString('en-US')} parameters, ${size} x ${size} pixels`,
-        weights: file ?? 'random: see --pretrained-from-file',
+        weights: file ?? 'none were given, so the answer is random: see --pretrained-from-file',
       }),
     )
   const precision = flags.precision === 'AMP' ? 'f16' : 'f32'
   const predict = jit((x: Tensor) => train.predict(model, precision, params, state, train.normalize(x)), {
     label: 'classify',
   })
-  const logits = [...(await predict(await train.imageTensor(image, size)).data())]
+  const logits = [...(await predict(pixels).data())]
   predict.clear()
   train.disposeTree([params, state])
   const result = { image, top5: likeliest(logits, 5), logits }

@@ -66,6 +66,17 @@ export interface ClassifyArguments {
 
 type Convert = (text: string) => number
 
+const deviceOption = {
+  choices: deviceNames,
+  default: 'auto',
+  help: 'where to compute: auto takes a GPU if there is one',
+}
+
+function archOption(architectures: Architectures) {
+  const usual = 'se-resnext101-32x4d'
+  return { choices: Object.keys(architectures), default: usual, help: `the model (${usual})` }
+}
+
 /** A whole number of at least `least`; -1 too where that means "not set". */
 const whole =
   (least: number, unset?: -1): Convert =>
@@ -120,7 +131,11 @@ function addData(parser: ArgumentParser): void {
     nargs: '?',
     help: 'the images: DIR/train/<class>/<image> and DIR/val/<class>/<image>',
   })
-  data.add_argument('--data-backend', { choices: ['folder', 'synthetic'], default: 'folder' })
+  data.add_argument('--data-backend', {
+    choices: ['folder', 'synthetic'],
+    default: 'folder',
+    help: 'where images come from (folder)',
+  })
   data.add_argument('--interpolation', { choices: ['bilinear'], default: 'bilinear' })
   data.add_argument('--augmentation', { choices: ['disabled'], default: 'disabled' })
   data.add_argument('--image-size', { type: whole(1), default: 224, help: "pixels of an image's side (224)" })
@@ -135,7 +150,7 @@ function addData(parser: ArgumentParser): void {
 
 function addModel(parser: ArgumentParser, architectures: Architectures): void {
   const model = parser.add_argument_group('model')
-  model.add_argument('-a', '--arch', { choices: Object.keys(architectures), default: 'se-resnext101-32x4d' })
+  model.add_argument('-a', '--arch', archOption(architectures))
   model.add_argument('--num_classes', {
     type: whole(2),
     help: 'outputs of the model (as many as the data has classes)',
@@ -144,12 +159,16 @@ function addModel(parser: ArgumentParser, architectures: Architectures): void {
     action: 'store_true',
     help: "start the last batch norm's gamma of each block at 0",
   })
-  model.add_argument('--conv_init', { choices: ['fan_in', 'fan_out'], default: 'fan_in' })
+  model.add_argument('--conv_init', {
+    choices: ['fan_in', 'fan_out'],
+    default: 'fan_in',
+    help: 'the variance of first filters (fan_in)',
+  })
   model.add_argument('--pretrained-from-file', {
     metavar: 'FILE',
     help: "start from weights in safetensors with timm's or NVIDIA's names",
   })
-  model.add_argument('--device', { choices: deviceNames, default: 'auto' })
+  model.add_argument('--device', deviceOption)
 }
 
 function addSchedule(parser: ArgumentParser): void {
@@ -165,27 +184,36 @@ function addSchedule(parser: ArgumentParser): void {
     type: real(0),
     help: "the learning rate (0.256 times the optimizer's batch size / 256)",
   })
-  schedule.add_argument('--lr-schedule', { choices: ['step', 'linear', 'cosine'], default: 'cosine' })
+  schedule.add_argument('--lr-schedule', {
+    choices: ['step', 'linear', 'cosine'],
+    default: 'cosine',
+    help: 'how the learning rate falls (cosine)',
+  })
   schedule.add_argument('--end-lr', { type: real(0), default: 0, help: 'what linear and cosine schedules fall to (0)' })
   schedule.add_argument('--warmup', { type: whole(0), default: 0, help: 'epochs of warm-up (0)' })
 }
 
 function addOptimizer(parser: ArgumentParser): void {
   const optimizer = parser.add_argument_group('optimizer and loss')
-  optimizer.add_argument('--optimizer', { choices: ['sgd', 'rmsprop'], default: 'sgd' })
+  optimizer.add_argument('--optimizer', { choices: ['sgd', 'rmsprop'], default: 'sgd', help: '(sgd)' })
   optimizer.add_argument('--optimizer-batch-size', {
     type: whole(1, -1),
     default: -1,
     help: 'images a step, a multiple of the batch size: gradients are accumulated',
   })
-  optimizer.add_argument('--momentum', { type: real(0, 0.999999), default: 0.875 })
-  optimizer.add_argument('--weight-decay', '--wd', { type: real(0), default: 6.103515625e-5 })
+  optimizer.add_argument('--momentum', { type: real(0, 0.999999), default: 0.875, help: '(0.875)' })
+  optimizer.add_argument('--weight-decay', '--wd', { type: real(0), default: 6.103515625e-5, help: '(6.1e-5)' })
   optimizer.add_argument('--bn-weight-decay', { action: 'store_true', help: 'weight decay on batch norms too' })
-  optimizer.add_argument('--nesterov', { action: 'store_true' })
-  optimizer.add_argument('--rmsprop-alpha', { type: real(0, 1), default: 0.9 })
-  optimizer.add_argument('--rmsprop-eps', { type: real(0), default: 1e-3 })
-  optimizer.add_argument('--label-smoothing', { type: real(0, 1), default: 0.1 })
-  optimizer.add_argument('--mixup', { type: real(0, 4), default: 0, metavar: 'ALPHA' })
+  optimizer.add_argument('--nesterov', { action: 'store_true', help: "Nesterov's momentum" })
+  optimizer.add_argument('--rmsprop-alpha', { type: real(0, 1), default: 0.9, help: '(0.9)' })
+  optimizer.add_argument('--rmsprop-eps', { type: real(0), default: 1e-3, help: '(0.001)' })
+  optimizer.add_argument('--label-smoothing', { type: real(0, 1), default: 0.1, help: '(0.1)' })
+  optimizer.add_argument('--mixup', {
+    type: real(0, 4),
+    default: 0,
+    metavar: 'ALPHA',
+    help: 'blend images and labels in pairs by Beta(ALPHA, ALPHA); 0, the default, does not',
+  })
   optimizer.add_argument('--use-ema', {
     type: real(0, 1),
     metavar: 'DECAY',
@@ -207,7 +235,7 @@ function addPrecision(parser: ArgumentParser): void {
 
 function addRun(parser: ArgumentParser): void {
   const run = parser.add_argument_group('run')
-  run.add_argument('--seed', { type: whole(0), default: 0 })
+  run.add_argument('--seed', { type: whole(0), default: 0, help: 'where weights, order and augmentation start (0)' })
   run.add_argument('--resume', { metavar: 'PATH', help: 'go on from a checkpoint, or from the latest one in a folder' })
   run.add_argument('--evaluate', { action: 'store_true', help: 'evaluate only' })
   run.add_argument('--training-only', { action: 'store_true', help: 'do not evaluate' })
@@ -218,10 +246,10 @@ function addRun(parser: ArgumentParser): void {
     metavar: 'N',
     help: 'print every N steps (10)',
   })
-  run.add_argument('--topk', { type: whole(1), default: 5 })
-  run.add_argument('--workspace', { default: '.', metavar: 'DIR', help: 'where checkpoints and records go' })
+  run.add_argument('--topk', { type: whole(1), default: 5, help: 'also count answers among the first N (5)' })
+  run.add_argument('--workspace', { default: '.', metavar: 'DIR', help: 'where checkpoints and records go (.)' })
   run.add_argument('--raport-file', { default: 'experiment_raport.json', help: "JSON lines in DLLogger's format" })
-  run.add_argument('--no-checkpoints', { action: 'store_true' })
+  run.add_argument('--no-checkpoints', { action: 'store_true', help: 'save nothing' })
   run.add_argument('--checkpoint-every', {
     type: whole(0),
     default: 0,
@@ -239,13 +267,21 @@ function addRun(parser: ArgumentParser): void {
 /** Reads classify.ts's flags; ends the process with the usage and exit code 2 if they are not right. */
 export function parseClassify(argv: readonly string[], architectures: Architectures): ClassifyArguments {
   const parser = new ArgumentParser({ prog: 'classify.ts', description: 'Says what is in an image.' })
-  parser.add_argument('--arch', { choices: Object.keys(architectures), default: 'se-resnext101-32x4d' })
-  parser.add_argument('--precision', { choices: ['AMP', 'FP32'], default: 'AMP' })
-  parser.add_argument('--image', { required: true, metavar: 'PATH' })
+  parser.add_argument('--arch', archOption(architectures))
+  parser.add_argument('--precision', {
+    choices: ['AMP', 'FP32'],
+    default: 'AMP',
+    help: '16 bits where that suffices (AMP)',
+  })
+  parser.add_argument('--image', {
+    required: true,
+    metavar: 'PATH',
+    help: 'the image: JPEG, PNG or another known format',
+  })
   parser.add_argument('--pretrained-from-file', { metavar: 'FILE', help: 'weights, or a checkpoint of main.ts' })
-  parser.add_argument('--image-size', { type: whole(1), default: 224 })
+  parser.add_argument('--image-size', { type: whole(1), default: 224, help: "pixels of an image's side (224)" })
   parser.add_argument('--num_classes', { type: whole(2), help: 'outputs of the model (those of the weights, or 1000)' })
-  parser.add_argument('--device', { choices: deviceNames, default: 'auto' })
+  parser.add_argument('--device', deviceOption)
   parser.add_argument('--json', { action: 'store_true', help: 'one JSON object with all logits, and nothing else' })
   return parser.parse_args<ClassifyArguments>([...argv])
 }

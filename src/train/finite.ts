@@ -25,8 +25,8 @@ export function allFinite(tree: TensorTree): Tensor {
   return all(stack(parts))
 }
 
-/** Flags that become one element. */
-const flagsTogether = 8
+/** Flags that become one element, in one kernel: with more the compiler would store their conjunction first. */
+const flagsTogether = 6
 
 /** How the batch was prepared in the step that failed. */
 export interface DiagnosisOptions extends Pick<Mode, 'key'> {

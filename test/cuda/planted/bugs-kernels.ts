@@ -43,6 +43,24 @@ export const printedBugs: readonly PlantedBug[] = [
     ],
     ['rows have a wrong stride', "if (loops) terms.push(...products([access.row], () => 'r0'))", '', 'maps', 'values'],
   ]),
+  bugsIn('src/compile/print/cuda-epilogue.ts', [
+    [
+      'an epilogue reads its first operand for all',
+      "order.operands + position, 'const '",
+      "order.operands, 'const '",
+      'training',
+      'values',
+    ],
+  ]),
+  bugsIn('src/cuda/runtime/counters.ts', [
+    [
+      'counters begin with what is in memory',
+      'this.driver.fill8(block.address, 0,',
+      'this.driver.fill8(block.address, 1,',
+      'reductions',
+      'values',
+    ],
+  ]),
   bugsIn('src/compile/print/cuda-reduce.ts', [
     [
       'not all partial results are added',

@@ -108,6 +108,24 @@ export const ownBugs: readonly PlantedBug[] = [
       'values',
     ],
   ]),
+  bugsIn('src/cuda/kernels/grouped-combine.ts', [
+    [
+      'partial results are added before they are stored',
+      'shared[pb_thread()] = sum;\n  pb_barrier();',
+      'shared[pb_thread()] = sum;',
+      'grouped convolutions',
+      'bits',
+    ],
+  ]),
+  bugsIn('src/cuda/fusions/tasks.ts', [
+    [
+      'nothing is made of the sums that came with a convolution',
+      'last === undefined ? [] :',
+      'last !== undefined ? [] :',
+      'training',
+      'values',
+    ],
+  ]),
   bugsIn('src/cuda/kernels/grouped-filter.ts', [
     [
       'the pairs’ sums are added before they are stored',
@@ -115,13 +133,6 @@ export const ownBugs: readonly PlantedBug[] = [
       '    }\n    if (pair == 1) return;',
       'grouped convolutions',
       'values',
-    ],
-    [
-      'partial results are added before they are stored',
-      'shared[pb_thread()] = sum;\n  pb_barrier();',
-      'shared[pb_thread()] = sum;',
-      'grouped convolutions',
-      'bits',
     ],
     [
       'every block writes the first partial result',
