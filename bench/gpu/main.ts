@@ -79,7 +79,11 @@ async function runRow(name: string, workload: Workload, options: RowOptions): Pr
   const cold = mkdtempSync(join(tmpdir(), 'pullback-bench-'))
   const start = performance.now()
   try {
-    const environment = { PULLBACK_TUNE_SECONDS: tuneSeconds, ...process.env, ...(warm ? {} : { PULLBACK_CACHE: cold }) }
+    const environment = {
+      PULLBACK_TUNE_SECONDS: tuneSeconds,
+      ...process.env,
+      ...(warm ? {} : { PULLBACK_CACHE: cold }),
+    }
     const theirs = torch === undefined ? [] : (['eager', 'compile'] as const).map((how) => torchCommand(how, workload))
     const competition = await compete([ourCommand(workload, environment), ...theirs], schedule)
     const record = recordOf(name, workload, competition, new Date().toISOString())

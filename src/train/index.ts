@@ -4,7 +4,7 @@ export { type DiagnosisOptions, allFinite, findNonFinite } from './finite.ts'
 export { type DynamicOptions, type LossScale, adjust, dynamic, fixed, none, scaleLoss, unscale } from './loss-scale.ts'
 export { mapTensors, selectTree } from './map.ts'
 export { type MetricMeans, type MetricSums, classRank, metricSums, readMetrics } from './metrics.ts'
-export { type Mixed, betaSample, mixUp, permutation } from './mixup.ts'
+export { type MixUpOptions, type Mixed, betaSample, mixUp, permutation } from './mixup.ts'
 export { type Normalization, imagenetNormalization, normalize } from './normalize.ts'
 export {
   type DecayOptions,
