@@ -34,6 +34,7 @@ export interface Mixed {
 
 /** How raw images and targets become floating ones; as they are, unless said otherwise. */
 export interface MixUpOptions {
+  /** Floating images of raw ones. */
   readonly images?: (images: Tensor) => Tensor
   /** Probabilities [n, classes] of raw targets. */
   readonly targets?: (targets: Tensor) => Tensor
