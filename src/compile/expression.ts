@@ -44,7 +44,7 @@ export class ExpressionBuilder {
         { op: 'constant', dtype: atom.type.dtype, value: atom.value },
         `${Object.is(atom.value, -0) ? '-0' : String(atom.value)}:${atom.type.dtype}`,
       )
-    const key = identity ? atom : `${this.#id(atom)}@${JSON.stringify(map)}`
+    const key = identity ? atom : `${this.#id(atom)}@${map.map(textOf).join(';')}`
     const known = this.#known.get(key)
     if (known !== undefined) return known
     const inlined = identity && this.#inline.has(atom)
@@ -56,7 +56,7 @@ export class ExpressionBuilder {
 
   #load(storage: Var, view: Var, map: IndexMap): number {
     const access = flatAccess(view.type.shape, map, this.#rank)
-    const key = `load ${this.#id(storage)} ${JSON.stringify(access)}`
+    const key = `load ${this.#id(storage)} ${textOf(access)}`
     const known = this.#known.get(key)
     if (known !== undefined) return known
     this.loads.push({ storage, access })
@@ -131,4 +131,9 @@ export class ExpressionBuilder {
     this.#ids.set(v, this.#ids.size)
     return this.#ids.size - 1
   }
+}
+
+/** Equal for two accesses if and only if they are the same. */
+function textOf({ offset, strides }: Access): string {
+  return `${offset}:${strides.join()}`
 }
