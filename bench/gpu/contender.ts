@@ -120,7 +120,7 @@ export class Contender {
         return
       }
       this.#fail = failed
-      this.#hear = (line) => settle(() => resolve(JSON.parse(line) as Answer<Facts>))
+      this.#hear = (line) => settle(() => resolve(parsed(line)))
       this.#child.stdin?.write(`${JSON.stringify(request)}\n`)
     })
   }
@@ -139,5 +139,15 @@ export class Contender {
     running.delete(this)
     this.#gone = how
     this.#fail?.(`ended: ${how}`)
+  }
+}
+
+/** Python writes numbers that JSON does not have. */
+function parsed(line: string): Answer<Facts> {
+  const known = line.replaceAll(/: (?:NaN|-?Infinity)(?=[,}])/g, ': null')
+  try {
+    return JSON.parse(known) as Answer<Facts>
+  } catch (error) {
+    return { ok: false, kind: 'error', error: `an answer that is no JSON (${String(error)}): ${line.slice(0, 200)}` }
   }
 }

@@ -20,7 +20,8 @@ const tuneSeconds = '150'
 const usage = `usage: npm run bench:gpu -- [--rows NAME,NAME] [--list] [--limit SECONDS] [--warm]
   --rows    what is run, by name: ${defaultRows.join(' and ')} unless said otherwise
   --list    shows the rows
-  --limit   seconds that a row may take: 540 unless said otherwise
+  --limit   seconds that a row may take: 450 unless said otherwise
+  --total   seconds after which no row is begun that might not end in time: 3600 unless said otherwise
   --warm    with the compiled kernels and tuned choices that are kept, not with an empty cache
   PULLBACK_TUNE_SECONDS is ${tuneSeconds} unless it is set.
   --warmup, --blocks, --steps, --size, --model tiny, --results DIRECTORY   for trying the benchmark itself`
@@ -57,8 +58,11 @@ async function main(): Promise<void> {
       .replaceAll(/[^a-z0-9]+/g, '-')}-${date}.json`,
   )
   const measured: RowRecord[] = []
+  const began = performance.now()
   for (const [name, workload] of rows)
-    if (workload !== undefined)
+    if (measured.length > 0 && (performance.now() - began) / 1000 > whole('total', values.total) - schedule.limit)
+      process.stderr.write(`${name}: not begun, for lack of time; --rows ${name} measures it, --total gives more\n`)
+    else if (workload !== undefined)
       measured.push(await runRow(name, workload, { schedule, head, path, torch, warm: values.warm }))
   process.stdout.write(`\n${gpu}, recorded in ${path}\n${table(measured)}\n`)
   if (measured.some(({ contenders }) => contenders[0]?.images_per_s === undefined)) process.exitCode = 1
@@ -160,7 +164,8 @@ function flags() {
         rows: { type: 'string' },
         list: { type: 'boolean', default: false },
         warm: { type: 'boolean', default: false },
-        limit: { type: 'string', default: '540' },
+        limit: { type: 'string', default: '450' },
+        total: { type: 'string', default: '3600' },
         warmup: { type: 'string', default: '20' },
         blocks: { type: 'string', default: '5' },
         steps: { type: 'string', default: '10' },

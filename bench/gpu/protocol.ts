@@ -36,7 +36,7 @@ export type Answer<T> =
 export function asBlock(answer: Facts): Block | undefined {
   const isTimes = (list: unknown): boolean => Array.isArray(list) && list.every((ms) => typeof ms === 'number')
   const { events_ms, wall_ms, host_ms, value } = answer
-  return [events_ms, wall_ms, host_ms].every(isTimes) && typeof value === 'number'
-    ? (answer as unknown as Block)
+  return [events_ms, wall_ms, host_ms].every(isTimes) && (typeof value === 'number' || value === null)
+    ? ({ ...answer, value: value ?? Number.NaN } as unknown as Block) // a NaN comes as null
     : undefined
 }

@@ -112,6 +112,7 @@ class Contender:
         model = model.to(device, memory_format=torch.channels_last)
         self.step = self.training(model) if options.mode == "training" else self.inference(model)
         self.batch = self.host_batch()
+        self.copies = torch.cuda.Stream() if device.type == "cuda" else None
         first = time.perf_counter()
         self.step()
         self.value()
@@ -119,6 +120,8 @@ class Contender:
         for _ in range(warmup - 1):
             self.step()
         value = self.value()
+        # Only now, while the others are not there yet: the driver tells of all processes together.
+        self.driver_bytes = self.free - self.free_bytes()
         return {
             "version": torch.__version__,
             "model": source,
@@ -137,7 +140,16 @@ class Contender:
         return (images.pin_memory(), labels.pin_memory()) if self.device.type == "cuda" else (images, labels)
 
     def uploaded(self):
-        return tuple(part.to(self.device, non_blocking=True) for part in self.batch)
+        """The batch on the device, copied beside what is being computed."""
+        if self.device.type != "cuda":
+            return self.batch
+        current = torch.cuda.current_stream()
+        with torch.cuda.stream(self.copies):
+            parts = tuple(part.to(self.device, non_blocking=True) for part in self.batch)
+        current.wait_stream(self.copies)
+        for part in parts:
+            part.record_stream(current)
+        return parts
 
     def compile_mode(self):
         """Small batches of inference are bound by launches: there PyTorch's own answer is CUDA graphs."""
@@ -224,8 +236,14 @@ class Contender:
         return torch.cuda.mem_get_info()[0] if self.device.type == "cuda" else 0
 
     def finish(self):
-        reserved = torch.cuda.max_memory_reserved() if self.device.type == "cuda" else 0
-        return {"peak_bytes": reserved, "driver_bytes": self.free - self.free_bytes()}
+        if self.device.type != "cuda":
+            return {"peak_bytes": 0, "driver_bytes": 0}
+        return {
+            "peak_bytes": torch.cuda.max_memory_allocated(),
+            "reserved_bytes": torch.cuda.max_memory_reserved(),
+            "alloc_retries": torch.cuda.memory_stats().get("num_alloc_retries", 0),
+            "driver_bytes": self.driver_bytes,
+        }
 
 
 def probe():

@@ -120,6 +120,7 @@ class Grouping {
     const made = madeBy(host)
     const direct = loads.filter((load) => made.has(load.storage))
     if (direct.some((load) => !sameAccess(load, inLoop.get(load.storage)))) return false
+    if (direct.length > 0 && this.#reads(sink, made, new Set(inLoop.keys()))) return false
     const outside = loads.filter((load) => !made.has(load.storage))
     const shared = worthSharing(loads, sink).filter(
       (load) => outside.includes(load) && host.loads.some((other) => equalLoad(other, load)),
@@ -143,12 +144,19 @@ class Grouping {
     )
   }
 
+  /** Whether a sink would read one of these from memory though `inline` is computed in its loops: by views that cancel. */
+  #reads(sink: Sink, made: ReadonlySet<Var>, inline: ReadonlySet<Var>): boolean {
+    return loadsOf(sink, this.#values, inline).some(({ storage }) => made.has(storage))
+  }
+
   /** Joins a pointwise sink to the kernel whose finished results it reads, point by point. */
   #tryFollow(host: Group, sink: Sink, loads: readonly Load[]): boolean {
     if (!sink.whole || host.epilogue.length >= maxSinks || !isOverResults(host, sink)) return false
     const results = new Set([...host.sinks.filter(isReduced), ...host.epilogue].map(({ value }) => value))
     const direct = loads.filter((load) => results.has(load.storage))
     if (direct.length === 0 || direct.some((load) => !sameAccess(load, sink))) return false
+    const late = new Set(host.epilogue.map(({ value }) => value))
+    if (direct.some(({ storage }) => late.has(storage)) && this.#reads(sink, late, late)) return false
     const outside = loads.filter((load) => !results.has(load.storage))
     if (outside.some((load) => madeBy(host).has(load.storage))) return false
     const fresh = outside.filter((load) => !host.epilogueLoads.some((other) => equalLoad(other, load)))

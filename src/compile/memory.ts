@@ -157,7 +157,10 @@ function lowestFree(placed: readonly Placed[], life: Lifetime, size: number): nu
   return offset
 }
 
-/** Throws an InternalError if two buffers alive at once share bytes, or a donated input is overwritten while it is needed. */
+/**
+ * Throws an InternalError if two buffers alive at once share bytes, a donated input is overwritten while it is needed, or a
+ * kernel reads what it writes itself.
+ */
 export function verifyMemory(
   buffers: readonly PlanBuffer[],
   steps: readonly Omit<Step, 'after'>[],
@@ -166,6 +169,10 @@ export function verifyMemory(
   arenaBytes: number,
 ): void {
   const lives = lifetimes(buffers.length, steps, inputs, outputs)
+  steps.forEach((step, index) => {
+    const own = step.inputs.find((buffer) => step.outputs.includes(buffer))
+    if (own !== undefined) throw new InternalError(`step ${index} reads buffer ${own}, which it writes`)
+  })
   const overlaps = (a: number, b: number): boolean =>
     at(lives, a).start <= at(lives, b).end && at(lives, b).start <= at(lives, a).end
   for (const a of range(buffers.length)) {

@@ -9,7 +9,8 @@ export function stepKey(step: Step): string {
 
 /** Equal for two kernels if and only if they are the same. */
 export function kernelKey(kernel: Kernel): string {
-  const constants = kernel.nodes.flatMap((node) => (node.op === 'constant' ? [node.value] : []))
+  const nodes = [...kernel.nodes, ...(kernel.epilogue?.nodes ?? [])]
+  const constants = nodes.flatMap((node) => (node.op === 'constant' ? [node.value] : []))
   return `${JSON.stringify(kernel)} ${constants.map(exactly).join()}`
 }
 

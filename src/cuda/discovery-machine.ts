@@ -48,7 +48,7 @@ export function cachedFolders(printed: string): readonly string[] {
 }
 
 function output(program: string, parameters: readonly string[], environment: NodeJS.ProcessEnv): string | undefined {
-  const result = spawnSync(program, parameters, { encoding: 'utf8', env: environment, timeout: 10_000 })
+  const result = spawnSync(program, parameters, { encoding: 'utf8', env: environment, timeout: 30_000 })
   return result.error === undefined && result.status === 0 ? result.stdout : undefined
 }
 

@@ -12,6 +12,7 @@ import * as ops from '../../src/tensor/ops/index.ts'
 import type { TensorType } from '../../src/tensor/program.ts'
 import { referenceDevice } from '../../src/tensor/reference/device.ts'
 import { at, zip } from '../../src/tensor/shape.ts'
+import type { Tensor } from '../../src/tensor/tensor.ts'
 import { trainingPlan } from '../support/training-plan.ts'
 import type { Flat } from './fusions-harness.ts'
 
@@ -107,6 +108,47 @@ describe('a fusion is not made', () => {
       return [ops.where(ops.greater(ops.mul(other!, v!), 0), y, 0)]
     }
     expect(fusedIn(f, [x, w, vector, x])).toEqual({})
+  })
+
+  test('of a product that only an operation without operands follows', () => {
+    const [a, b]: TensorType[] = [
+      { dtype: 'f32', shape: [4, 8] },
+      { dtype: 'f32', shape: [8, 8] },
+    ]
+    expect(fusedIn(([p, q]) => [ops.maximum(ops.matmul(p!, q!), 0)], [a!, b!])).toEqual({})
+    const squared: Flat = ([p, q]) => {
+      const y = ops.matmul(p!, q!)
+      return [ops.mul(y, y)]
+    }
+    expect(fusedIn(squared, [a!, b!])).toEqual({})
+  })
+
+  test('where only an epilogue reads the result', () => {
+    const types: TensorType[] = [
+      { dtype: 'f32', shape: [64, 10, 300] },
+      { dtype: 'f32', shape: [64, 16] },
+      { dtype: 'f32', shape: [16, 10] },
+    ]
+    expect(fusedIn(([t, p, q]) => [ops.add(ops.sum(t!, { axes: [2] }), ops.matmul(p!, q!))], types)).toEqual({})
+  })
+
+  test('of statistics of another tensor, nor where more is made of each image’s sums', () => {
+    const [plain, filter]: TensorType[] = [
+      { dtype: 'f32', shape: [2, 4, 4, 8] },
+      { dtype: 'f32', shape: [8, 1, 1, 8] },
+    ]
+    const sums = (y: Tensor) => [y, ops.mul(y, y)].map((z) => ops.sum(z, { axes: [0, 1, 2] }))
+    const another: Flat = ([a, b, other]) => {
+      const row = ops.reshape(ops.slice(ops.conv2d(a!, b!), [0, 0, 0, 0], [1, 1, 1, 8]), [8])
+      const [s, q] = sums(other!)
+      return [ops.add(ops.add(s!, q!), row), s!, q!]
+    }
+    expect(fusedIn(another, [plain!, filter!, plain!])).toEqual({})
+    const pooled: Flat = ([a, b]) => {
+      const y = ops.conv2d(a!, b!)
+      return [ops.mul(ops.sum(y, { axes: [1, 2] }), 0.5), ...sums(y), y]
+    }
+    expect(fusedIn(pooled, [plain!, filter!])).toEqual({})
   })
 
   test('of sums over a part of the result', () => {

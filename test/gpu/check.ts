@@ -49,12 +49,14 @@ export async function gpuCheck(argv: readonly string[], around: Surroundings = o
 async function child(name: PartName, options: Options): Promise<number> {
   const orphaned = (): never => process.exit(1)
   process.once('disconnect', orphaned)
+  process.once('SIGTERM', orphaned) // what this part started ends with it
   const tell = messenger((message) => process.send?.(message))
   try {
     await parts[name].run(gpuOf(options), tell)
   } catch (error) {
     tell.threw(name, error)
   } finally {
+    process.off('SIGTERM', orphaned)
     process.off('disconnect', orphaned) // nothing else keeps the process alive once all messages are sent
   }
   return 0

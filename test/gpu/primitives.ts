@@ -114,7 +114,7 @@ const fewPrimitives: readonly string[] = ['exp', 'mul', 'conv2d', 'dot', 'reduce
 
 export const primitives: Part = {
   says: 'every primitive against the reference (bits, or shares of a bound derived from its roundings), every way to compute a contraction against a plain one',
-  seconds: 90,
+  seconds: 150,
   run: async (gpu, tell) => {
     const few = gpu.size === 'small'
     for (const precision of ['tf32', 'ieee'] as const)

@@ -103,11 +103,15 @@ export function runApart(name: PartName, { seconds, size, seed, told }: RunOptio
   const parameters = ['--part', name, '--seed', String(seed), ...(size === 'small' ? ['--small'] : [])]
   const child = fork(program, parameters, { cwd: root, execArgv: ['--import', 'tsx'], stdio: 'inherit' })
   const stop = (): void => void child.kill('SIGKILL')
+  const cutOff = (): void => {
+    child.kill('SIGTERM') // so that it can end what it started
+    setTimeout(stop, 2000).unref()
+  }
   process.once('exit', stop)
   let cut = false
   const timer = setTimeout(() => {
     cut = true
-    stop()
+    cutOff()
   }, seconds * 1000)
   return new Promise((resolve) => {
     const end = (why: string | undefined): void => {

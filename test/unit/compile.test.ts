@@ -208,6 +208,23 @@ describe('plans of training code', () => {
   })
 })
 
+describe('a value that a kernel makes and reads again', () => {
+  /** The same through views that cancel, which no expression sees. */
+  const back = (x: Tensor): Tensor => {
+    const wide = ops.broadcastTo(ops.reshape(x, [1, ...x.shape]), [3, ...x.shape])
+    return ops.reshape(ops.slice(wide, [0, ...x.shape.map(() => 0)], [1, ...x.shape]), x.shape)
+  }
+  check('is not read before it is written', [f32(8, 8)], (t) => {
+    const y = ops.add(first(t), 1)
+    return [y, ops.mul(ops.add(back(y), first(t)), 3)]
+  })
+  check('nor by an epilogue', [f32(8, 30)], (t) => {
+    const sums = ops.sum(first(t), { axes: [1] })
+    const twice = ops.mul(sums, 2)
+    return [twice, ops.mul(ops.add(back(twice), sums), 3)]
+  })
+})
+
 describe('the key of a step', () => {
   it('tells apart constants that JSON does not', () => {
     const kernel = (value: number) =>
@@ -217,6 +234,18 @@ describe('the key of a step', () => {
     )
     expect(new Set(keys).size).toBe(keys.length)
     expect(stepKey(kernel(1))).toBe(stepKey(kernel(1)))
+  })
+
+  it('tells them apart in an epilogue', () => {
+    const f = ([x, y]: readonly Tensor[]): Tensor[] =>
+      [x, y].map((t, i) => {
+        const s = ops.sum(t!, { axes: [1] })
+        return ops.where(ops.greater(s, 0), s, i === 0 ? Infinity : -Infinity)
+      })
+    const { program } = traceFlat(f, [f32(4, 5), f32(4, 5)], 'epilogues', { keepCalls: false })
+    const { steps } = compileProgram(program, { optimize: 'fuse', donate: [] })
+    const epilogues = steps.filter((step) => step.kind === 'kernel' && step.kernel.epilogue !== undefined)
+    expect([epilogues.length, new Set(epilogues.map(stepKey)).size]).toEqual([2, 2])
   })
 })
 

@@ -89,7 +89,7 @@ function statisticsOf(uses: Uses, library: LibraryStep, index: number): Found | 
   const extents = extentsOf(at(library.equation.outputs, 0).type.shape)
   for (const reader of at(uses.readers, result)) {
     const kernel = kernelAt(uses, reader)
-    if (kernel === undefined) continue
+    if (kernel === undefined || kernel.inputs[0] !== result) continue
     const sums = sumsOf(kernel, extents)
     if (sums?.made.every((buffer) => soleMaker(uses, buffer)) !== true) continue
     const [sum, squares] = sums.made
@@ -100,6 +100,7 @@ function statisticsOf(uses: Uses, library: LibraryStep, index: number): Found | 
         members: [index, reader],
         way: { kind: 'statistics', sum, squares, of: kernel },
       }
+    if (kernel.kernel.epilogue !== undefined) continue // nobody would make what it makes of the sums of images
     const totals = totalsOf(uses, [sum, squares], extents)
     if (totals === undefined) continue
     const { member, step: of } = totals
@@ -214,13 +215,14 @@ function epilogueOf(uses: Uses, library: LibraryStep, index: number, asIs = true
   if (!step.outputs.every((buffer) => soleMaker(uses, buffer)) || !soleMaker(uses, result)) return undefined
   const { shape, dtype } = at(library.equation.outputs, 0).type
   const input = step.inputs.indexOf(result)
-  if (step.inputs.indexOf(result, input + 1) >= 0) return undefined
+  // An epilogue that reads it does so behind the kernel's loops.
+  if (input >= step.kernel.inputs.length || step.inputs.indexOf(result, input + 1) >= 0) return undefined
   const chain = chainOf(step.kernel, input, extentsOf(shape), { shape, dtype: chainDType(dtype) })
   if (chain === undefined) return undefined
   const found = { library, kernels: [step], members: [index, reader] }
   if (library.equation.primitive !== 'dot') return { ...found, way: { kind: 'chain', chain } }
   const way = productWay(chain, step)
-  const fits = !asIs || at(chain.epilogue.operands, 0).dtype === dtype
+  const fits = !asIs || chain.epilogue.operands[0]?.dtype === dtype
   return way === undefined || !fits ? undefined : { ...found, way }
 }
 
