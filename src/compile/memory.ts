@@ -159,7 +159,7 @@ function lowestFree(placed: readonly Placed[], life: Lifetime, size: number): nu
 
 /**
  * Throws an InternalError if two buffers alive at once share bytes, a donated input is overwritten while it is needed, or a
- * kernel reads what it writes itself.
+ * step reads what it writes itself, or what nobody has made.
  */
 export function verifyMemory(
   buffers: readonly PlanBuffer[],
@@ -172,6 +172,8 @@ export function verifyMemory(
   steps.forEach((step, index) => {
     const own = step.inputs.find((buffer) => step.outputs.includes(buffer))
     if (own !== undefined) throw new InternalError(`step ${index} reads buffer ${own}, which it writes`)
+    const early = step.inputs.find((buffer) => at(lives, buffer).start >= index)
+    if (early !== undefined) throw new InternalError(`step ${index} reads buffer ${early}, which nobody has made`)
   })
   const overlaps = (a: number, b: number): boolean =>
     at(lives, a).start <= at(lives, b).end && at(lives, b).start <= at(lives, a).end

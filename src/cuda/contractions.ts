@@ -99,7 +99,10 @@ export function openContractions(runtime: Runtime, options: ContractionOptions):
       const problems = problemsOf(steps, session, options)
       tuner.announce([...problems.keys()].filter((key) => !tuner.isSettled(key)).length)
       const open = [...problems].filter(([key]) => tuner.isOpen(key))
-      const works = open.flatMap(([, equation]) => groupedCandidate(equation)?.works ?? [])
+      const works = [
+        ...open.flatMap(([, equation]) => groupedCandidate(equation)?.works ?? []),
+        ...steps.flatMap((step) => statisticsWorks(step)),
+      ]
       const sources = works.flatMap((work) => (work.kind === 'kernel' ? [work.source] : []))
       // One that does not compile is met again, and dropped by name, when its turn comes.
       unlessRefused(() => runtime.modules.load(sources, tell('compiling')))
@@ -128,6 +131,13 @@ function problemsOf(
     if (task !== undefined) problems.set(task.key, equation)
   }
   return problems
+}
+
+/** The works of our own convolution with statistics, where it will compete. */
+function statisticsWorks(step: CudaStep): Candidate['works'] {
+  if (step.kind !== 'fused' || step.fusion.way.kind !== 'statistics') return []
+  const { equation } = step.fusion.contraction
+  return equation.primitive === 'conv2d' ? (groupedStatisticsCandidate(equation)?.works ?? []) : []
 }
 
 function unlessRefused(compile: () => void): void {

@@ -10,6 +10,7 @@ import { probe } from '../../src/cuda/discovery-probe.ts'
 import { fuseSteps } from '../../src/cuda/fusions/arrange.ts'
 import { compose } from '../../src/cuda/fusions/compose.ts'
 import type { Fusion } from '../../src/cuda/fusions/fusion.ts'
+import { nanAcceptance } from '../../src/cuda/fusions/nans.ts'
 import { statisticsAcceptance } from '../../src/cuda/fusions/statistics.ts'
 import { lowerPlainContraction } from '../../src/cuda/kernels/index.ts'
 import { lowerKernel } from '../../src/cuda/printed.ts'
@@ -261,6 +262,47 @@ describe('sums that come with a convolution', () => {
       if (flawed) expect(said).toMatch(/^on channels with a mean of 30 deviations it gives channel \d+ a variance of /)
       else expect(said).toBeUndefined()
     }
+  })
+})
+
+describe('a fused ReLU', () => {
+  const types: TensorType[] = [images('f16'), filter('f16'), { dtype: 'f16', shape: [at(filter('f16').shape, 0)] }]
+  const f: Flat = ([x, w, v]) => [ops.maximum(ops.add(ops.conv2d(x!, w!), v!), 0)]
+
+  /** The separate steps; with `cuts` a comparison that NaN does not pass stands for the maximum. */
+  const steps = (fusion: Fusion, id: string, cuts: boolean): Candidate => {
+    const [one] = fusion.kernels
+    if (one === undefined) throw new Error('no kernel')
+    const nodes: KernelNode[] = [...one.kernel.nodes]
+    const relu = nodes.findIndex(({ op }) => op === 'max')
+    const maximum = at(nodes, relu)
+    if (!('args' in maximum)) throw new Error('no maximum')
+    const [value, zero] = [at(maximum.args, 0), at(maximum.args, 1)]
+    const above = nodes.push({ op: 'compare', dtype: 'bool', comparison: 'gt', args: [value, zero] }) - 1
+    const chosen = nodes.push({ op: 'select', dtype: maximum.dtype, args: [above, value, zero] }) - 1
+    const stores = one.kernel.stores.map((store) => (cuts && store.node === relu ? { ...store, node: chosen } : store))
+    const parts = [
+      { lowered: lowerPlainContraction(fusion.contraction.equation), wires: fusion.contraction.wires },
+      { lowered: lowerKernel({ ...one.kernel, nodes, stores }), wires: one.wires },
+    ]
+    return compose(id, parts, fusion.inside)
+  }
+
+  test('is dropped where it makes a number of NaN', () => {
+    const { program } = traceFlat(f, types, 'test', { keepCalls: false })
+    const [step] = fuseSteps(compileProgram(program, { optimize: 'fuse', donate: [] })).steps
+    if (step?.kind !== 'fused') throw new Error('no fusion')
+    const { fusion } = step
+    const environment = { PULLBACK_CACHE: folder }
+    const runtime = openRuntime(probe(sim.machine, sim.native), sim.native, {
+      ...{ ordinal: 0, environment, separate: false },
+      owners: () => '',
+    })
+    const acceptance = nanAcceptance(fusion, () => steps(fusion, 'separate', false), 'separate')
+    const bench = runtimeBench(runtime, true)
+    expect(acceptance(bench, steps(fusion, 'own:keeps', false))).toBeUndefined()
+    expect(acceptance(bench, steps(fusion, 'own:cuts', true))).toBe('it makes numbers of NaN')
+    runtime.close()
   })
 })
 

@@ -151,6 +151,26 @@ describe('a fusion is not made', () => {
     expect(fusedIn(pooled, [plain!, filter!])).toEqual({})
   })
 
+  test('where two of them would wait for each other', () => {
+    const [image, one]: TensorType[] = [
+      { dtype: 'f16', shape: [1, 6, 6, 16] },
+      { dtype: 'f16', shape: [24, 1, 1, 16] },
+    ]
+    const f: Flat = ([a, b, other]) => {
+      const both = [b!, other!].map((weights) => {
+        const y = ops.conv2d(a!, weights)
+        return { y, pooled: ops.reshape(ops.avgPool2d(y, [6, 6]), [24]) }
+      })
+      const sums = both.flatMap(({ y }, i) => {
+        const wide = ops.cast(y, 'f32')
+        const sum = ops.mul(ops.sum(wide, { axes: [0, 1, 2] }), ops.cast(at(both, 1 - i).pooled, 'f32'))
+        return [sum, ops.sum(ops.mul(wide, wide), { axes: [0, 1, 2] })]
+      })
+      return [...both.map(({ y }) => y), ...sums]
+    }
+    expect(fusedIn(f, [image!, one!, one!])).toEqual({ 'conv2d with statistics': 1 })
+  })
+
   test('of sums over a part of the result', () => {
     const f: Flat = ([a, b]) => {
       const y = ops.conv2d(a!, b!)

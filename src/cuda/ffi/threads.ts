@@ -28,25 +28,37 @@ export function callOnThreads(
   calls: readonly (readonly unknown[])[],
   done: (count: number) => void,
 ): readonly number[] {
-  const state = new Int32Array(new SharedArrayBuffer(4 * (2 + calls.length)))
+  const state = new Int32Array(new SharedArrayBuffer(4 * (firstResult + calls.length)))
   const koffi = createRequire(import.meta.url).resolve('koffi')
   const threads = Math.min(mostThreads, availableParallelism(), calls.length) - 1
-  for (let thread = 0; thread < threads; thread++) start({ koffi, file, name, parameters, calls, state })
-  serve(
-    (...values) => {
-      const status = call(...values)
-      done(Math.min(Atomics.load(state, 1) + 1, calls.length))
-      return status
-    },
-    calls,
-    state,
-  )
-  for (let ended = Atomics.load(state, 1); ended < calls.length; ended = Atomics.load(state, 1)) {
-    Atomics.wait(state, 1, ended)
-    done(Atomics.load(state, 1))
+  try {
+    for (let thread = 0; thread < threads; thread++)
+      if (!start({ koffi, file, name, parameters, calls, state, firstResult, closed })) break
+    serve(
+      (...values) => {
+        const status = call(...values)
+        done(Math.min(Atomics.load(state, 1) + 1, calls.length))
+        return status
+      },
+      calls,
+      state,
+      firstResult,
+    )
+    for (let ended = Atomics.load(state, 1); ended < calls.length; ended = Atomics.load(state, 1)) {
+      Atomics.wait(state, 1, ended)
+      done(Atomics.load(state, 1))
+    }
+    return [...state.subarray(firstResult)]
+  } finally {
+    Atomics.store(state, 0, calls.length)
+    const entered = Atomics.add(state, 2, closed)
+    for (let left = Atomics.load(state, 3); left < entered; left = Atomics.load(state, 3)) Atomics.wait(state, 3, left)
   }
-  return [...state.subarray(2)]
 }
+
+/** `state`: which call is next, how many ended, how many threads came in (closed: none may any more), how many left, results. */
+const firstResult = 4
+const closed = 2 ** 30
 
 interface Shared {
   /** Where koffi is. */
@@ -56,33 +68,56 @@ interface Shared {
   readonly parameters: readonly NativeType[]
   readonly calls: readonly (readonly unknown[])[]
   readonly state: Int32Array
+  readonly firstResult: number
+  readonly closed: number
 }
 
 /**
  * The thread's program is a text, because a file of ours is TypeScript in some places and JavaScript in others, and a thread
  * knows nothing of what translates it. A thread that fails to start leaves its calls to the others.
  */
-function start(shared: Shared): void {
+function start(shared: Shared): boolean {
   const program = `
     const { workerData: shared } = require('node:worker_threads')
-    const call = require(shared.koffi).load(shared.file).func(shared.name, 'int', shared.parameters)
-    ;(${serve.toString()})(call, shared.calls, shared.state)`
-  const worker = new Worker(program, { eval: true, execArgv: [], workerData: shared })
-  worker.on('error', () => undefined)
-  worker.unref()
+    if (Atomics.add(shared.state, 2, 1) < shared.closed)
+      try {
+        const call = require(shared.koffi).load(shared.file).func(shared.name, 'int', shared.parameters)
+        ;(${serve.toString()})(call, shared.calls, shared.state, shared.firstResult)
+      } finally {
+        Atomics.add(shared.state, 3, 1)
+        Atomics.notify(shared.state, 3)
+      }`
+  try {
+    const worker = new Worker(program, { eval: true, execArgv: [], workerData: shared })
+    worker.on('error', () => undefined)
+    worker.unref()
+    return true
+  } catch {
+    return false
+  }
 }
 
 /**
  * Makes calls until none is left. `state` holds which is next, how many have ended, and then what each gave. It refers to
  * nothing outside, for its text is what the threads run.
  */
-function serve(call: (...values: readonly unknown[]) => unknown, calls: Shared['calls'], state: Int32Array): void {
+function serve(
+  call: (...values: readonly unknown[]) => unknown,
+  calls: Shared['calls'],
+  state: Int32Array,
+  firstResult: number,
+): void {
   for (;;) {
     const index = Atomics.add(state, 0, 1)
     const values = calls[index]
     if (values === undefined) return
-    Atomics.store(state, 2 + index, Number(call(...values)))
-    Atomics.add(state, 1, 1)
-    Atomics.notify(state, 1)
+    let status = -1
+    try {
+      status = Number(call(...values))
+    } finally {
+      Atomics.store(state, firstResult + index, status)
+      Atomics.add(state, 1, 1)
+      Atomics.notify(state, 1)
+    }
   }
 }

@@ -85,15 +85,19 @@ function needsItself(
   needed: readonly (readonly number[])[],
   unitOf: ReadonlyMap<number, readonly number[]>,
 ): boolean {
-  const first = Math.min(...members)
   const seen = new Set<number>()
-  const reaches = (step: number): boolean => {
-    const unit = unitOf.get(step) ?? [step]
-    if (unit.some((member) => seen.has(member)) || Math.max(...unit) < first) return false
-    for (const member of unit) seen.add(member)
-    return unit.some((member) => at(needed, member).some((source) => members.includes(source) || reaches(source)))
+  const open = members.flatMap((member) => at(needed, member)).filter((source) => !members.includes(source))
+  for (let step = open.pop(); step !== undefined; step = open.pop()) {
+    if (seen.has(step)) continue
+    for (const member of unitOf.get(step) ?? [step]) {
+      seen.add(member)
+      for (const source of at(needed, member)) {
+        if (members.includes(source)) return true
+        open.push(source)
+      }
+    }
   }
-  return members.some((member) => at(needed, member).some((source) => !members.includes(source) && reaches(source)))
+  return false
 }
 
 /** The units in an order in which they can run: each where its first member was, behind what it needs. */

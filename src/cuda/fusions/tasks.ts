@@ -30,6 +30,7 @@ import type { TuningTask } from '../tune/index.ts'
 import type { Candidate, Lowered } from '../work.ts'
 import { type Part, compose } from './compose.ts'
 import type { Fusion } from './fusion.ts'
+import { nanAcceptance } from './nans.ts'
 import { paddedCandidates, paddedFromRecipe, paddings } from './padded.ts'
 import { statisticsAcceptance } from './statistics.ts'
 import { outputTolerances } from './tolerances.ts'
@@ -78,6 +79,7 @@ export function fusionTask(fusion: Fusion, means: FusionMeans): TuningTask {
     },
     reference: () => separateSteps(fusion, 'own:plain separately', lowerPlainContraction(equation)),
     ...(fusion.way.kind === 'statistics' ? { acceptance: statisticsAcceptance(fusion, separate, separately) } : {}),
+    ...(cutsOff(fusion) ? { acceptance: nanAcceptance(fusion, separate, separately) } : {}),
   }
 }
 
@@ -102,6 +104,12 @@ function* inOrder(
     yield candidate
   }
   if (fusedFirst && (means.choice !== 'always' || found === 0)) yield separate()
+}
+
+/** Whether a library is to apply a ReLU. */
+function cutsOff({ way }: Fusion): boolean {
+  if (way.kind === 'chain') return way.epilogue.steps.some(({ mode }) => mode === 'RELU_FWD')
+  return way.kind === 'product' && way.epilogue === 'bias-relu'
 }
 
 function savesFullPass({ contraction: { equation } }: Fusion): boolean {
