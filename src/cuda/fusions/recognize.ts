@@ -89,7 +89,7 @@ function statisticsOf(uses: Uses, library: LibraryStep, index: number): Found | 
   const extents = extentsOf(at(library.equation.outputs, 0).type.shape)
   for (const reader of at(uses.readers, result)) {
     const kernel = kernelAt(uses, reader)
-    if (kernel === undefined || kernel.inputs[0] !== result) continue
+    if (kernel?.inputs[0] !== result) continue
     const sums = sumsOf(kernel, extents)
     if (sums?.made.every((buffer) => soleMaker(uses, buffer)) !== true) continue
     const [sum, squares] = sums.made
