@@ -23,7 +23,7 @@ import type { CudaStep, Fusion } from './fusions/fusion.ts'
 import { type FusionChoice, fusionTask } from './fusions/tasks.ts'
 import { paddedCandidates, paddedFromRecipe, paddings } from './fusions/padded.ts'
 import { groupedCandidate } from './kernels/grouped.ts'
-import { groupedStatisticsCandidate } from './kernels/grouped-fused.ts'
+import { groupedActivatedCandidate, groupedStatisticsCandidate } from './kernels/grouped-fused.ts'
 import { type Contraction, lowerPlainContraction, plainCandidate } from './kernels/index.ts'
 import { matmulProblem, matmulTask, supportedByCublasLt } from './matmul/index.ts'
 import type { Runtime, Session } from './runtime/index.ts'
@@ -91,6 +91,7 @@ export function openContractions(runtime: Runtime, options: ContractionOptions):
     matmul: session,
     ...{ precision, deterministic, choice: fusions, lower },
     ownStatistics: groupedStatisticsCandidate,
+    ownActivated: groupedActivatedCandidate,
   }
   return {
     tuner,

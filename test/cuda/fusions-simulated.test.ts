@@ -108,6 +108,19 @@ const cases: readonly Case[] = [
     fused: /\+ SUB\(y, a0\) MUL\(s0, a1\) ADD\(s1, a2\) RELU_FWD\(s2\)/,
   },
   {
+    name: 'batch norm and ReLU of a grouped convolution',
+    f: ([x, w, ...norm]) => {
+      const [mean, scale, shift] = norm as [Tensor, Tensor, Tensor]
+      const y = ops.conv2d(x!, w!, { padding: 1, groups: 4 })
+      return [ops.maximum(normalized(y, mean, scale, shift), 0)]
+    },
+    types: (dtype) => {
+      const norm: TensorType = { dtype: 'f32', shape: [16] }
+      return [images(dtype), { dtype, shape: [16, 3, 3, 4] }, norm, norm, norm]
+    },
+    fused: /groups 4 .*\+ SUB\(y, a0\)/,
+  },
+  {
     name: 'batch norm, a gate for each image, a residual and ReLU',
     f: ([x, w, gate, residual, ...norm]) => {
       const [mean, scale, shift] = norm as [Tensor, Tensor, Tensor]
@@ -158,7 +171,9 @@ describe.each(['f16', 'bf16', 'f32'] as const)('fused in %s', (dtype) => {
     const wanted = await expected(each.f, each.types(dtype))
     const fused = await run(each, dtype, { fusions: 'always' })
     const [, id] = Object.entries(fused.chosen).find(([key]) => each.fused.test(key)) ?? []
-    expect(id, Object.keys(fused.chosen).join('; ')).toMatch(/^(cudnn|cublaslt|own:grouped-forward-statistics)/)
+    expect(id, Object.keys(fused.chosen).join('; ')).toMatch(
+      /^(cudnn|cublaslt|own:grouped-forward-(statistics|normalize))/,
+    )
     expect(fused.counts.dropped).toBe(0)
     const bound = 16 * (rounding[dtype] ?? 0)
     expect(worst(fused.given, wanted)).toBeLessThan(bound)

@@ -25,4 +25,5 @@ export {
   showProblem,
   supportedByCudnn,
 } from './problem.ts'
+export { showEpilogue } from './epilogue.ts'
 export { type CudnnSession, deviceSession, propertiesSession } from './session.ts'

@@ -9,10 +9,12 @@ import {
   type ConvFusion,
   type ConvPrecision,
   type CudnnSession,
+  type Epilogue,
   convCandidates,
   convFromRecipe,
   convKey,
   convProblem,
+  showEpilogue,
   NoPlanError,
 } from '../conv/index.ts'
 import { CudaError } from '../ffi/status.ts'
@@ -51,6 +53,8 @@ export interface FusionMeans {
   lower(equation: Contraction): Lowered
   /** A kernel of our own: (x, filter) -> y, and per channel the f32 sums of y and of its squares; undefined where there is none. */
   ownStatistics(equation: ConvEquation): Candidate | undefined
+  /** Likewise (x, filter, mean, scale, shift) -> max((y - mean) scale + shift, 0), y and the sum rounded to its dtype. */
+  ownActivated(equation: ConvEquation): Candidate | undefined
 }
 
 /** cuDNN compiles a kernel for each fused proposal, which takes a second: its first ones are the likely ones. */
@@ -148,13 +152,32 @@ function separateSteps(fusion: Fusion, id: string, contraction: Lowered): Candid
 }
 
 function ownCandidate(fusion: Fusion, means: FusionMeans): Candidate | undefined {
-  const { equation, wires } = fusion.contraction
-  if (fusion.way.kind !== 'statistics' || equation.primitive !== 'conv2d') return undefined
-  const lowered = means.ownStatistics(equation)
+  const { way, contraction, inside } = fusion
+  const { equation, wires } = contraction
+  if (equation.primitive !== 'conv2d') return undefined
+  if (way.kind === 'statistics') {
+    const lowered = means.ownStatistics(equation)
+    if (lowered === undefined) return undefined
+    return compose(lowered.id, [{ lowered, wires: [...wires, way.sum, way.squares] }, ...lastPart(way)], inside)
+  }
+  if (way.kind !== 'chain' || way.rest !== undefined || !isBatchNormWithRelu(way.epilogue)) return undefined
+  const lowered = means.ownActivated(equation)
   if (lowered === undefined) return undefined
-  const { sum, squares } = fusion.way
-  const parts = [{ lowered, wires: [...wires, sum, squares] }, ...lastPart(fusion.way)]
-  return compose(lowered.id, parts, fusion.inside)
+  return compose(lowered.id, [{ lowered, wires: [...wires.slice(0, 2), ...way.operands, way.store] }], inside)
+}
+
+/** Whether a chain is `max((y - a0) a1 + a2, 0)` with f32 [channels]. */
+function isBatchNormWithRelu(chain: Epilogue): boolean {
+  const vector = { dtype: 'f32', shape: [1, 1, 1, chain.operands[0]?.shape.at(-1) ?? 0] } as const
+  const step = (index: number) => ({ kind: 'step', index }) as const
+  const operand = (index: number) => ({ kind: 'operand', index }) as const
+  const steps: Epilogue['steps'] = [
+    { mode: 'SUB', values: [{ kind: 'result' }, operand(0)] },
+    { mode: 'MUL', values: [step(0), operand(1)] },
+    { mode: 'ADD', values: [step(1), operand(2)] },
+    { mode: 'RELU_FWD', values: [step(2)] },
+  ]
+  return showEpilogue(chain) === showEpilogue({ operands: [vector, vector, vector], steps })
 }
 
 function libraryOf(fusion: Fusion, means: FusionMeans): Library {
