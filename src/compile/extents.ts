@@ -127,6 +127,21 @@ export function poolExtents(equation: PoolEquation): PoolExtents {
   }
 }
 
+/** How many products a convolution sums into one element of its result. */
+export function convDepth(equation: ConvEquation): number {
+  const { batch, channels, outChannels, outHeight, outWidth, kernelHeight, kernelWidth, groups } = convExtents(equation)
+  switch (equation.primitive) {
+    case 'conv2d':
+      return (kernelHeight * kernelWidth * channels) / groups
+    case 'conv2dInputGrad':
+      return (kernelHeight * kernelWidth * outChannels) / groups
+    case 'conv2dFilterGrad':
+      return batch * outHeight * outWidth
+    default:
+      return equation satisfies never
+  }
+}
+
 /** The extents of taking or adding by index; the count of argMax, which has no indices, is 1. */
 export function indexedExtents(equation: Named<'gather' | 'scatterAdd' | 'argMax'>): IndexedExtents {
   const { shape, dtype } = at(equation.inputs, 0).type

@@ -36,6 +36,7 @@ export {
   type IndexedExtents,
   type PoolEquation,
   type PoolExtents,
+  convDepth,
   convExtents,
   dotExtents,
   indexedExtents,

@@ -2,7 +2,7 @@
 // is conv/'s, matmul/'s and kernels/'s part; how they are timed is tune/'s.
 import { join } from 'node:path'
 import { cacheFolder } from '../compile/cache-folder.ts'
-import { type ConvEquation, convExtents } from '../compile/index.ts'
+import { type ConvEquation, convDepth } from '../compile/index.ts'
 import type { Preparation } from '../tensor/device.ts'
 import type { DType } from '../tensor/dtype.ts'
 import { PullbackError } from '../tensor/errors.ts'
@@ -192,7 +192,7 @@ function convTask(
     key: convKey(problem),
     inputs: equation.inputs.map(({ type }) => type),
     outputs: equation.outputs.map(({ type }) => type),
-    depth: depthOf(equation),
+    depth: convDepth(equation),
     precision: problem.precision,
     candidates: function* () {
       yield* own()
@@ -223,20 +223,5 @@ function* proposed(candidates: () => Iterable<Candidate>, most: number): Generat
     }
   } catch (error) {
     if (!(error instanceof NoPlanError)) throw error
-  }
-}
-
-/** How many products are summed into one element of the result. */
-function depthOf(equation: ConvEquation): number {
-  const { batch, channels, outChannels, outHeight, outWidth, kernelHeight, kernelWidth, groups } = convExtents(equation)
-  switch (equation.primitive) {
-    case 'conv2d':
-      return (kernelHeight * kernelWidth * channels) / groups
-    case 'conv2dInputGrad':
-      return (kernelHeight * kernelWidth * outChannels) / groups
-    case 'conv2dFilterGrad':
-      return batch * outHeight * outWidth
-    default:
-      return equation satisfies never
   }
 }

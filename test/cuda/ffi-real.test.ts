@@ -77,6 +77,7 @@ describe.skipIf(nvidia === undefined)('the real libraries', () => {
   })
 
   const noDriver = discover(thisMachine(environment)).driver === undefined
+  if (!noDriver) process.stderr.write('skipped: what cuDNN says without a driver, because there is one\n')
   test.skipIf(!noDriver)('without a driver a handle is refused in a sentence', () => {
     expect(() => found?.libraries.cudnn?.create()).toThrow(
       /cudnnCreate \(cuDNN\) failed with status 1001.*no usable GPU/,

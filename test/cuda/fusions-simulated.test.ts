@@ -271,7 +271,7 @@ describe('sums that come with a convolution', () => {
         owners: () => '',
       })
       const separate = (): Candidate => ({ ...ownSums(1, fusion), id: 'separate' })
-      const acceptance = statisticsAcceptance(fusion, separate, 'separate')
+      const acceptance = statisticsAcceptance(fusion, { id: 'separate', make: separate })
       const said = acceptance(runtimeBench(runtime, true), ownSums(scale, fusion))
       runtime.close()
       if (flawed) expect(said).toMatch(/^on channels with a mean of 30 deviations it gives channel \d+ a variance of /)
@@ -313,7 +313,7 @@ describe('a fused ReLU', () => {
       ...{ ordinal: 0, environment, separate: false },
       owners: () => '',
     })
-    const acceptance = nanAcceptance(fusion, () => steps(fusion, 'separate', false), 'separate')
+    const acceptance = nanAcceptance(fusion, { id: 'separate', make: () => steps(fusion, 'separate', false) })
     const bench = runtimeBench(runtime, true)
     expect(acceptance(bench, steps(fusion, 'own:keeps', false))).toBeUndefined()
     expect(acceptance(bench, steps(fusion, 'own:cuts', true))).toBe('it makes numbers of NaN')

@@ -1,7 +1,7 @@
 // Every way in which contractions of the model's kinds can be computed on this GPU (our grouped kernels, cuDNN's and
 // cuBLASLt's first proposals) against plain kernels of ours: a program only runs the one that was chosen.
 import type { ConvEquation } from '../../src/compile/index.ts'
-import { convExtents } from '../../src/compile/index.ts'
+import { convDepth } from '../../src/compile/index.ts'
 import { convCandidates, convKey, convProblem, deviceSession } from '../../src/cuda/conv/index.ts'
 import type { CudaDevice } from '../../src/cuda/device.ts'
 import { groupedCandidate } from '../../src/cuda/kernels/grouped.ts'
@@ -68,20 +68,13 @@ function equations({ images, out, kernel, stride, groups }: Geometry, dtype: DTy
   ]
 }
 
-function depthOf(equation: ConvEquation): number {
-  const { batch, channels, outChannels, outHeight, outWidth, kernelHeight, kernelWidth, groups } = convExtents(equation)
-  const window = (kernelHeight * kernelWidth) / groups
-  if (equation.primitive === 'conv2dFilterGrad') return batch * outHeight * outWidth
-  return window * (equation.primitive === 'conv2d' ? channels : outChannels)
-}
-
 function convTask({ runtime: { session } }: CudaDevice, equation: ConvEquation, precision: Precision): TuningTask {
   const problem = convProblem(equation, precision)
   return {
     key: convKey(problem),
     inputs: equation.inputs.map(({ type }) => type),
     outputs: equation.outputs.map(({ type }) => type),
-    depth: depthOf(equation),
+    depth: convDepth(equation),
     precision: problem.precision,
     candidates: function* () {
       const own = groupedCandidate(equation)

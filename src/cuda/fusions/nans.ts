@@ -3,34 +3,22 @@
 import { isFloat, storageView, bytesOf } from '../../tensor/dtype.ts'
 import { decode } from '../../tensor/half.ts'
 import { at, zip } from '../../tensor/shape.ts'
-import { type Bench, type TuningTask, isOutOfMemory, results, tensorBytes, withOperands } from '../tune/index.ts'
+import { type Bench, type TuningTask, results, tensorBytes, withOperands } from '../tune/index.ts'
 import type { Candidate } from '../work.ts'
+import { type Separate, besideSeparate } from './acceptance.ts'
 import type { Fusion } from './fusion.ts'
 
-/** The question to a candidate; `separate` makes the steps it is compared with, whose id is passed. */
-export function nanAcceptance(
-  fusion: Fusion,
-  separate: () => Candidate,
-  passed: string,
-): NonNullable<TuningTask['acceptance']> {
-  return (bench, candidate) => {
-    if (candidate.id === passed) return undefined
-    const expected = separate()
-    try {
-      const [mine, theirs] = withOperands(bench, fusion, 1, (sets) => {
-        const first = at(fusion.contraction.wires, 0).index
-        bench.fill(at(at(sets, 0), first), 0xff, tensorBytes(at(fusion.inputs, first)))
-        return [candidate, expected].map((one) => nansOf(bench, fusion, one, at(sets, 0)))
-      })
-      const lost = zip(mine ?? [], theirs ?? []).some(([found, wanted]) => wanted && !found)
-      return lost ? 'it makes numbers of NaN' : undefined
-    } catch (error) {
-      if (isOutOfMemory(error)) return 'there is no memory to try it on NaN'
-      throw error
-    } finally {
-      expected.release?.()
-    }
-  }
+/** The question to a candidate. */
+export function nanAcceptance(fusion: Fusion, separate: Separate): NonNullable<TuningTask['acceptance']> {
+  return besideSeparate(separate, 'it on NaN', (bench, candidate, expected) => {
+    const [mine, theirs] = withOperands(bench, fusion, 1, (sets) => {
+      const first = at(fusion.contraction.wires, 0).index
+      bench.fill(at(at(sets, 0), first), 0xff, tensorBytes(at(fusion.inputs, first)))
+      return [candidate, expected].map((one) => nansOf(bench, fusion, one, at(sets, 0)))
+    })
+    const lost = zip(mine ?? [], theirs ?? []).some(([found, wanted]) => wanted && !found)
+    return lost ? 'it makes numbers of NaN' : undefined
+  })
 }
 
 /** For each output whether there is a NaN in it. */

@@ -6,43 +6,30 @@ import { encode } from '../../tensor/half.ts'
 import type { TensorType } from '../../tensor/program.ts'
 import { at, range, sizeOf, zip } from '../../tensor/shape.ts'
 import type { DevicePointer } from '../ffi/values.ts'
-import {
-  type Bench,
-  type TuningTask,
-  fillRandom,
-  isOutOfMemory,
-  results,
-  roundings,
-  withOperands,
-} from '../tune/index.ts'
+import { type Bench, type TuningTask, fillRandom, results, roundings, withOperands } from '../tune/index.ts'
 import type { Candidate } from '../work.ts'
+import { type Separate, besideSeparate } from './acceptance.ts'
 import type { Fusion, Wire } from './fusion.ts'
 
 /** What a mean may be off by, in deviations, and a variance, in proportion. */
 const tolerated = { mean: 0.02, variance: 0.02 } as const
 
-/** The question to a candidate; `separate` makes the steps it is compared with, whose id is passed. */
-export function statisticsAcceptance(
-  fusion: Fusion,
-  separate: () => Candidate,
-  passed: string,
-): NonNullable<TuningTask['acceptance']> {
-  return (bench, candidate) => {
-    if (candidate.id === passed) return undefined
-    const expected = separate()
-    try {
-      return flaw(bench, fusion, candidate, expected)
-    } catch (error) {
-      if (isOutOfMemory(error)) return 'there is no memory to try its sums'
-      throw error
-    } finally {
-      expected.release?.()
-    }
-  }
+/** The question to a candidate. The filter it is asked with is made once. */
+export function statisticsAcceptance(fusion: Fusion, separate: Separate): NonNullable<TuningTask['acceptance']> {
+  let filter: Uint8Array | undefined
+  return besideSeparate(separate, 'its sums', (bench, candidate, expected) => {
+    filter ??= centred(at(fusion.inputs, at(fusion.contraction.wires, 1).index))
+    return flaw(bench, fusion, filter, [candidate, expected])
+  })
 }
 
 /** What is wrong with a candidate's sums, in words. */
-function flaw(bench: Bench, fusion: Fusion, candidate: Candidate, separate: Candidate): string | undefined {
+function flaw(
+  bench: Bench,
+  fusion: Fusion,
+  weights: Uint8Array,
+  [candidate, separate]: readonly [Candidate, Candidate],
+): string | undefined {
   const { way, contraction, inputs, outputs } = fusion
   if (way.kind !== 'statistics') throw new InternalError('statistics of another fusion')
   const { shape, dtype } = at(contraction.equation.outputs, 0).type
@@ -52,7 +39,7 @@ function flaw(bench: Bench, fusion: Fusion, candidate: Candidate, separate: Cand
     const place = (wire: Wire): [DevicePointer, TensorType] => [at(operands, wire.index), at(inputs, wire.index)]
     const [x, filter] = [place(at(contraction.wires, 0)), place(at(contraction.wires, 1))]
     fillRandom(bench, x[0], x[1], 0, shiftFor(filter[1]))
-    bench.write(filter[0], centred(filter[1]))
+    bench.write(filter[0], weights)
     const moments = (of: Candidate): readonly Moments[] => {
       const made = results(bench, { inputs, outputs }, of, operands)
       const read = (wire: Wire): ArrayLike<number> => floats(at(made, wire.index - inputs.length))

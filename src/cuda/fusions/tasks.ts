@@ -68,6 +68,7 @@ export function fusionTask(fusion: Fusion, means: FusionMeans): TuningTask {
   const { equation } = fusion.contraction
   const library = libraryOf(fusion, means)
   const separate = (): Candidate => separateSteps(fusion, separately, means.lower(equation))
+  const beside = { id: separately, make: separate }
   return {
     key: keyOf(fusion, means),
     inputs: fusion.inputs,
@@ -82,8 +83,8 @@ export function fusionTask(fusion: Fusion, means: FusionMeans): TuningTask {
       return recipe === undefined ? undefined : library.restore(id, recipe)
     },
     reference: () => separateSteps(fusion, 'own:plain separately', lowerPlainContraction(equation)),
-    ...(fusion.way.kind === 'statistics' ? { acceptance: statisticsAcceptance(fusion, separate, separately) } : {}),
-    ...(cutsOff(fusion) ? { acceptance: nanAcceptance(fusion, separate, separately) } : {}),
+    ...(fusion.way.kind === 'statistics' ? { acceptance: statisticsAcceptance(fusion, beside) } : {}),
+    ...(cutsOff(fusion) ? { acceptance: nanAcceptance(fusion, beside) } : {}),
   }
 }
 

@@ -1,17 +1,10 @@
 // How far two ways to compute a fusion may be apart, output by output, for operands uniform in [-1, 1).
-import { convExtents, dotExtents } from '../../compile/index.ts'
+import { convDepth, dotExtents } from '../../compile/index.ts'
 import { isFloat, isHalf } from '../../tensor/dtype.ts'
 import { at, sizeOf } from '../../tensor/shape.ts'
 import type { ConvPrecision } from '../conv/index.ts'
 import { type TuningTask, roundings, tolerance } from '../tune/index.ts'
 import type { Fusion, Wire } from './fusion.ts'
-
-/** How many products are in one element of the contraction's result. */
-function depthOf({ contraction: { equation } }: Fusion): number {
-  if (equation.primitive === 'dot') return dotExtents(equation).k
-  const { kernelHeight, kernelWidth, channels, outChannels, groups } = convExtents(equation)
-  return (kernelHeight * kernelWidth * (equation.primitive === 'conv2d' ? channels : outChannels)) / groups
-}
 
 /**
  * The depth of a fusion's task, and what its outputs may differ by.
@@ -28,7 +21,8 @@ export function outputTolerances(
 ): Required<Pick<TuningTask, 'depth' | 'tolerance'>> {
   const { contraction, inputs, outputs, way } = fusion
   const { dtype, shape } = at(contraction.equation.outputs, 0).type
-  const depth = depthOf(fusion)
+  const { equation } = contraction
+  const depth = equation.primitive === 'dot' ? dotExtents(equation).k : convDepth(equation)
   const size = Math.sqrt(depth)
   const task = { inputs, depth, precision }
   const element = tolerance(task, dtype)(0, 0) + (isHalf(dtype) ? 8 * size * roundings[dtype] : 0)
