@@ -4,8 +4,9 @@ import { type KernelStep, type Plan, type Step, epilogueAlone, placeSteps } from
 import type { TensorType } from '../../tensor/program.ts'
 import { at, range, zip } from '../../tensor/shape.ts'
 import type { Contraction } from '../kernels/index.ts'
+import type { Wire, WiredKernel } from '../wires.ts'
 import { castBiases } from './biases.ts'
-import type { CudaStep, FusedStep, FusedWay, Fusion, Wire, WiredKernel } from './fusion.ts'
+import type { CudaStep, FusedStep, FusedWay, Fusion } from './fusion.ts'
 import { type Found, findFusions } from './recognize.ts'
 
 /** A plan whose steps may stand for several. */

@@ -8,7 +8,7 @@ import { type DevicePointer, offset } from '../ffi/values.ts'
 import { Cleanup } from '../runtime/index.ts'
 import { tensorBytes } from '../tune/index.ts'
 import type { Candidate, LibraryCall, Lowered, Work } from '../work.ts'
-import type { Wire } from './fusion.ts'
+import type { Wire } from '../wires.ts'
 
 /** A lowered step, and where each of its operands is. */
 export interface Part {

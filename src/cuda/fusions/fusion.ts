@@ -1,21 +1,10 @@
 // A library step and the kernels behind it as one: what is computed, and the faster ways there may be. Where such steps are
 // in a plan is recognize.ts's part, which way is taken the tuner's.
-import { type Kernel, type Step, describeStep } from '../../compile/index.ts'
+import { type Step, describeStep } from '../../compile/index.ts'
 import type { TensorType } from '../../tensor/program.ts'
 import type { Epilogue } from '../conv/index.ts'
 import type { Contraction } from '../kernels/index.ts'
-
-/** Where a value is: an operand of the whole (its inputs, then its outputs), or memory that only the whole knows. */
-export interface Wire {
-  readonly kind: 'operand' | 'inside'
-  readonly index: number
-}
-
-/** A kernel and its operands, inputs first. */
-export interface WiredKernel {
-  readonly kernel: Kernel
-  readonly wires: readonly Wire[]
-}
+import type { Wire, WiredKernel } from '../wires.ts'
 
 /** What can be done in the library's own pass. */
 export type FusedWay =

@@ -12,8 +12,8 @@ import {
 } from '../conv/index.ts'
 import { lowerCutChannels, lowerPadChannels } from '../kernels/channels.ts'
 import type { Candidate, Lowered } from '../work.ts'
+import type { Wire } from '../wires.ts'
 import { type Part, compose } from './compose.ts'
-import type { Wire } from './fusion.ts'
 
 /** The numbers of channels that a problem may be padded to. Images whose gradient is wanted are left alone. */
 export function paddings({ direction, dtype, input, groups }: ConvProblem): readonly number[] {

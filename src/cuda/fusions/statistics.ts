@@ -8,8 +8,9 @@ import { at, range, sizeOf, zip } from '../../tensor/shape.ts'
 import type { DevicePointer } from '../ffi/values.ts'
 import { type Bench, type TuningTask, fillRandom, results, roundings, withOperands } from '../tune/index.ts'
 import type { Candidate } from '../work.ts'
+import type { Wire } from '../wires.ts'
 import { type Separate, besideSeparate } from './acceptance.ts'
-import type { Fusion, Wire } from './fusion.ts'
+import type { Fusion } from './fusion.ts'
 
 /** What a mean may be off by, in deviations, and a variance, in proportion. */
 const tolerated = { mean: 0.02, variance: 0.02 } as const

@@ -4,7 +4,8 @@ import { isFloat, isHalf } from '../../tensor/dtype.ts'
 import { at, sizeOf } from '../../tensor/shape.ts'
 import type { ConvPrecision } from '../conv/index.ts'
 import { type TuningTask, roundings, tolerance } from '../tune/index.ts'
-import type { Fusion, Wire } from './fusion.ts'
+import type { Wire } from '../wires.ts'
+import type { Fusion } from './fusion.ts'
 
 /**
  * The depth of a fusion's task, and what its outputs may differ by.
