@@ -6,7 +6,7 @@ import { InternalError } from '../tensor/errors.ts'
 import { at, range } from '../tensor/shape.ts'
 import type { CudaPlan } from './fusions/arrange.ts'
 import type { CudaStep, FusedStep } from './fusions/fusion.ts'
-import { attempt } from './runtime/cleanup.ts'
+import { allOf, attempt } from './runtime/cleanup.ts'
 import { arrangeSteps, launchTogether } from './together.ts'
 import type { KernelLaunch, LibraryCall, Lowered, Work } from './work.ts'
 
@@ -159,8 +159,9 @@ function lowerSteps(
 ): { lowered: readonly Lowered[]; release: () => void } {
   const known = new Map<string, Lowered>()
   const release = (): void => {
-    for (const lowered of known.values()) lowered.release?.()
+    const made = [...known.values()]
     known.clear()
+    allOf(made.map((lowered) => () => lowered.release?.()))
   }
   try {
     const lowered = steps.map((step) => {

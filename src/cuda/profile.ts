@@ -8,6 +8,7 @@ import type { Event, QueueCalls, Stream } from './ffi/driver-queues.ts'
 import type { CudaPlan } from './fusions/arrange.ts'
 import { describeCudaStep } from './fusions/fusion.ts'
 import type { BoundWork, LoweredPlan } from './lower.ts'
+import { allOf } from './runtime/cleanup.ts'
 
 type EventCalls = Pick<QueueCalls, 'createEvent' | 'destroyEvent' | 'recordEvent' | 'synchronizeEvent' | 'elapsed'>
 
@@ -71,8 +72,8 @@ export class Profile {
 
   /** Gives the events back. */
   release(): void {
-    for (const event of this.#events.splice(0)) this.driver.destroyEvent(event)
     this.#pending = false
+    allOf(this.#events.splice(0).map((event) => () => this.driver.destroyEvent(event)))
   }
 
   #forgetFirst(): void {

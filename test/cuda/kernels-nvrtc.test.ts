@@ -2,6 +2,7 @@
 // GPU; where there is no NVRTC it says so.
 import { describe, expect, it } from 'vitest'
 import type { LibraryEquation, LibraryPrimitive } from '../../src/compile/index.ts'
+import { lowerCutChannels, lowerPadChannels } from '../../src/cuda/kernels/channels.ts'
 import { lowerOwn } from '../../src/cuda/kernels/index.ts'
 import { cudaOptions, cudaPrelude } from '../../src/cuda/prelude.ts'
 import type { Lowered } from '../../src/cuda/work.ts'
@@ -81,6 +82,17 @@ function kinds(): Lowered[] {
     ...convolutions('bf16', 8, [3, 64, 1]),
     ...convolutions('f32', 8, [4, 4, 32]),
     ...convolutions('f64', 2 ** 20, [16, 5, 2]),
+    ...padding('f16', 1000, 8),
+    ...padding('bf16', 2 ** 30, 4),
+    ...padding('f32', 1000, 4),
+  ]
+}
+
+/** To and from padded channels, as around the model's first convolution. */
+function padding(dtype: 'f16' | 'bf16' | 'f32', rows: number, channels: number): Lowered[] {
+  return [
+    lowerPadChannels({ dtype, rows, from: 3, to: channels }),
+    lowerCutChannels({ dtype, rows, from: channels, to: 3 }),
   ]
 }
 
