@@ -100,6 +100,18 @@ function make(name: DeviceName): Device {
   throw new PullbackError('compiler', '[device] the CPU device found no C compiler. Install gcc or clang, or set CC.')
 }
 
+/**
+ * Closes every device that `device` has made, at the end of a program: waits for what runs, and gives back all that they hold.
+ * Their tensors cannot be used any more. Throws the first failure, after all are closed.
+ */
+export async function closeDevices(): Promise<void> {
+  const devices = [...made.values()]
+  made.clear()
+  const ends = devices.map((each) => each.close())
+  await Promise.allSettled(ends)
+  await Promise.all(ends)
+}
+
 /** What CUDA needs and what of it is here, as lines of text, and whether it can be used. Throws nothing. */
 export function cudaReport(): { readonly usable: boolean; readonly lines: readonly string[] } {
   const found = cudaProbe()

@@ -1,7 +1,7 @@
 // What the programs here share: the device, the model by name, how an error ends a program, and stopping on signals.
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { PullbackError, defaultDevice, device, logs, setDefaultDevice, tree } from 'pullback'
+import { PullbackError, closeDevices, defaultDevice, device, logs, setDefaultDevice, tree } from 'pullback'
 import type { Device, nn, train } from 'pullback'
 
 /** A family of models to choose from by name. */
@@ -52,11 +52,14 @@ export function header(lines: Readonly<Record<string, string>>): string {
 export const isProgram = (url: string): boolean =>
   process.argv[1] !== undefined && resolve(process.argv[1]) === fileURLToPath(url)
 
-/** Runs a program and sets the exit code: what it returns, or 1 after one sentence about what went wrong. */
+/** Runs a program, closes its devices and sets the exit code: what it returns, or 1 after one sentence about what went wrong. */
 export async function main(program: () => Promise<number>): Promise<void> {
   try {
-    process.exitCode = await program()
+    const code = await program()
+    await closeDevices()
+    process.exitCode = code
   } catch (error) {
+    await closeDevices().catch(() => undefined) // the first error says what happened
     const known = error instanceof PullbackError && error.code !== 'internal'
     process.stderr.write(`${known && !logs('debug') ? error.message : showFully(error)}\n`)
     process.exitCode = 1

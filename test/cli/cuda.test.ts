@@ -44,3 +44,32 @@ it('names libraries with their paths, and afterwards how they were tuned and wha
   expect(parameters[0]).toContain(path)
   expect(parameters[1]).toMatch(/"tuning": "by heuristics: \d+ untimed/)
 })
+
+it('gives back all that it holds of the GPU when SIGINT ends it', { timeout: 90_000 }, async () => {
+  const flags = ['--device', 'cuda', '--arch', 'toy', '--image-size', '8', '--data-backend', 'synthetic', '--amp']
+  const more = [
+    '--num_classes',
+    '4',
+    '-b',
+    '2',
+    '--prof',
+    '400',
+    '--epochs',
+    '1',
+    '--training-only',
+    '--print-freq',
+    '1',
+  ]
+  const report = join(folder, 'report.json')
+  const { code, stderr } = await start(
+    'test/cli/toy-main.ts',
+    [...flags, ...more, '--workspace', join(folder, 'stopped')],
+    {
+      environment: { ...environment, PULLBACK_SIM_REPORT: report },
+      send: [{ signal: 'SIGINT', when: /step 2\/400/ }],
+    },
+  )
+  expect({ code, stderr }).toEqual({ code: 130, stderr: '' })
+  const { violations, memory, live, retained } = JSON.parse(await readFile(report, 'utf8')) as Record<string, unknown>
+  expect({ violations, memory, live, retained }).toEqual({ violations: [], memory: [], live: {}, retained: 0 })
+})
