@@ -4,7 +4,7 @@ import { cpuDevice } from './cpu/index.ts'
 import { cudaDevice, cudaProbe, doctorLines, hasDriver } from './cuda/index.ts'
 import type { Device } from './tensor/device.ts'
 import { setDeviceChoice } from './tensor/dispatch.ts'
-import { PullbackError } from './tensor/errors.ts'
+import { PullbackError, ValueError } from './tensor/errors.ts'
 import { logLine } from './tensor/log.ts'
 import { referenceDevice } from './tensor/reference/device.ts'
 
@@ -72,26 +72,43 @@ export * as tree from './tensor/tree.ts'
 /** The devices by name; `cuda` is the first GPU that the driver shows, `cuda:1` the second. */
 export type DeviceName = 'cpu' | 'reference' | 'cuda' | `cuda:${number}`
 
-const made = new Map<DeviceName, Device>()
+/** What a device may do for speed. The CPU's devices always compute f32 as IEEE says, and the same bits in each run. */
+export interface DeviceOptions {
+  /** Whether a GPU may round f32 operands of products and convolutions to TF32 for its Tensor Cores: `tf32`, the default. */
+  readonly precision?: 'tf32' | 'ieee'
+  /** Whether the same input gives the same bits in each run; `true` by default. `false` lets cuDNN add in any order. */
+  readonly deterministic?: boolean
+}
+
+const made = new Map<string, Device>()
 
 /**
- * The device of that name, the same one at each call: `cuda` compiles programs for an NVIDIA GPU, `cpu` to C with the
- * system's compiler, `reference` interprets them slowly in TypeScript. Nothing takes another's place.
+ * The device of that name with these options, the same one at each call: `cuda` compiles programs for an NVIDIA GPU, `cpu` to C with the
+ * system's compiler, `reference` interprets them slowly in TypeScript. Nothing takes another's place. A tensor belongs to one
+ * device: those of one GPU with other options are other devices.
  *
  * @throws PullbackError 'device' for another name, and with one sentence where CUDA cannot be used; 'compiler' where cpu
- * finds no C compiler.
+ * finds no C compiler; ValueError for a precision that is none.
  */
-export function device(name: DeviceName): Device {
+export function device(name: DeviceName, options: DeviceOptions = {}): Device {
+  const asked = completed(options)
   const known = name === 'cuda' ? 'cuda:0' : name
-  const fresh = made.get(known) ?? make(known)
-  if (!made.has(known)) logLine('info', () => `[device] ${fresh.description}`)
-  made.set(known, fresh)
+  const key = known.startsWith('cuda') ? `${known} ${asked.precision} ${asked.deterministic}` : known
+  const fresh = made.get(key) ?? make(known, asked)
+  if (!made.has(key)) logLine('info', () => `[device] ${fresh.description}`)
+  made.set(key, fresh)
   return fresh
 }
 
-function make(name: DeviceName): Device {
+function completed({ precision = 'tf32', deterministic = true }: DeviceOptions): Required<DeviceOptions> {
+  if (precision !== 'tf32' && precision !== 'ieee')
+    throw new ValueError(`[device] expected precision 'tf32' or 'ieee', got '${String(precision)}'.`)
+  return { precision, deterministic }
+}
+
+function make(name: DeviceName, options: Required<DeviceOptions>): Device {
   const [, ordinal] = /^cuda:(\d+)$/.exec(name) ?? []
-  if (ordinal !== undefined) return cudaDevice({ ordinal: Number(ordinal) })
+  if (ordinal !== undefined) return cudaDevice({ ...options, ordinal: Number(ordinal) })
   if (name === 'reference') return referenceDevice()
   if (name !== 'cpu')
     throw new PullbackError('device', `[device] expected cpu, reference, cuda or cuda:N, got '${name}'.`)

@@ -194,6 +194,7 @@ function convTask(
     outputs: equation.outputs.map(({ type }) => type),
     depth: convDepth(equation),
     precision: problem.precision,
+    deterministic,
     candidates: function* () {
       yield* own()
       let found = own().length

@@ -36,13 +36,22 @@ export interface LibraryGpu {
   close(): ReturnType<Simulation['report']>
 }
 
+/** Sets a switch of the simulated libraries, until they are reset; answers its old value. */
+export function setLibraryOption(
+  { native, environment }: Simulation,
+  which: keyof typeof options,
+  value: number,
+): number {
+  const library = native.load(join(environment['PULLBACK_CUDA_PATH'] ?? '', 'libcudnn.so.9'))
+  return Number(library.func('sim_library_option', 'int64_t', ['int', 'int64_t'])(options[which], value))
+}
+
 /** Opens it; after `close` it can be opened again. */
 export async function libraryGpu(): Promise<LibraryGpu> {
   const simulated = await simulation()
   const folder = simulated.environment['PULLBACK_CUDA_PATH'] ?? ''
   const { native } = simulated
   const library = native.load(join(folder, 'libcudnn.so.9'))
-  const setOption = library.func('sim_library_option', 'int64_t', ['int', 'int64_t'])
   const driver = bindDriver(native, library)
   driver.init()
   const gpu = driver.device(0)
@@ -76,7 +85,7 @@ export async function libraryGpu(): Promise<LibraryGpu> {
       for (const event of [from, to]) driver.destroyEvent(event)
       return 1000 * milliseconds
     },
-    option: (which, value) => Number(setOption(options[which], value)),
+    option: (which, value) => setLibraryOption(simulated, which, value),
     close: () => {
       const report = simulated.report()
       if (report.sticky === 0) {

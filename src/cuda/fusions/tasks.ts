@@ -74,6 +74,7 @@ export function fusionTask(fusion: Fusion, means: FusionMeans): TuningTask {
     inputs: fusion.inputs,
     outputs: fusion.outputs,
     precision: means.precision,
+    deterministic: means.deterministic,
     ...outputTolerances(fusion, means.precision),
     candidates: () => inOrder(fusion, means, library, separate),
     restore: (id, recipe) => {

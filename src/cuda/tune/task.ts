@@ -22,6 +22,8 @@ export interface TuningTask {
   readonly depth: number
   /** Whether candidates may round f32 operands to TF32. */
   readonly precision: 'tf32' | 'ieee'
+  /** Whether a candidate must give the same bits in each run; true by default. */
+  readonly deterministic?: boolean
   /**
    * The ways to solve it, the likeliest first; each belongs to whoever took it. What a list that is made as it is read
    * throws ends it.
