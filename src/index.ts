@@ -101,8 +101,8 @@ export function device(name: DeviceName, options: DeviceOptions = {}): Device {
 }
 
 function completed({ precision = 'tf32', deterministic = true }: DeviceOptions): Required<DeviceOptions> {
-  if (precision !== 'tf32' && precision !== 'ieee')
-    throw new ValueError(`[device] expected precision 'tf32' or 'ieee', got '${String(precision)}'.`)
+  if (!['tf32', 'ieee'].includes(precision))
+    throw new ValueError(`[device] expected precision 'tf32' or 'ieee', got '${precision}'.`)
   return { precision, deterministic }
 }
 
