@@ -51,15 +51,13 @@ describe('training steps on the simulated GPU', { timeout: 400_000 }, () => {
     }
   })
 
-  it('are the reference’s in f16 as far as f16 tells, and the same bits with and without graphs, arena and order', async () => {
+  it('have the same bits in f16 with and without graphs, in an arena or each temporary at the end of its own pages, in any order', async () => {
     const run = { precision: 'f16' } as const
     const planned = await simulated(run)
-    const [error, path] = worstLeaf(planned, await trainSmall(referenceDevice(), run))
-    console.log(`f16: worst ${path}, ${error.toExponential(2)}`)
-    // Four steps of rounding to 11 bits, and ReLUs that a rounding turns: momenta are gradients, and differ most.
-    expect(error).toBeLessThan(0.3)
     expect(await simulated(run, { PULLBACK_GRAPHS: '0' })).toEqual(planned)
+    sim.alignRight(16)
     expect(await simulated(run, { PULLBACK_CUDA_MEMORY: 'separate' })).toEqual(planned)
+    sim.alignRight(0)
     sim.seed(12_345)
     expect(await simulated(run)).toEqual(planned)
   })

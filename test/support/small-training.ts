@@ -72,6 +72,19 @@ export function worstLeaf(found: Outcome, expected: Outcome): readonly [error: n
   return errors.reduce((a, b) => (b[0] > a[0] || Number.isNaN(b[0]) ? b : a))
 }
 
+/** The parts of an outcome by what rounding does to them: losses, statistics, parameters, and momenta, which are gradients. */
+export const outcomeParts = {
+  losses: 'losses',
+  state: 'running statistics',
+  params: 'parameters',
+  optimizer: 'momenta',
+} as const
+
+/** The leaves of one part. */
+export function partOf(outcome: Outcome, part: keyof typeof outcomeParts): Outcome {
+  return new Map([...outcome].filter(([path]) => path === part || path.startsWith(`${part}.`)))
+}
+
 /** The paths of leaves with an element of other bits. */
 export function differingLeaves(found: Outcome, expected: Outcome): readonly string[] {
   return [...expected].flatMap(([path, values]) => {
