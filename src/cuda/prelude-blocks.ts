@@ -12,7 +12,7 @@ const arithmetic = `
 PB_INLINE pbv_f pb_fma(pbv_f a, pbv_f b, pbv_f c) { return fmaf(a, b, c); }
 PB_INLINE pbv_d pb_fma(pbv_d a, pbv_d b, pbv_d c) { return fma(a, b, c); }
 /* Whether x takes the place of best: the first of equals stays, and NaN is the largest. */
-template <class V> PB_INLINE bool pb_larger(V x, V best) { return x > best || (x != x && best == best); }
+template <class V> PB_INLINE bool pb_larger(V x, V best) { return !(x <= best) && best == best; }
 /* The sum of the counts of all threads before this one; total is that of all. \`shared\` has 512 places and may be used again
    after the next barrier; every thread of the block must call. */
 PB_INLINE uint32_t pb_scan(uint32_t *shared, uint32_t count, uint32_t &total) {

@@ -61,20 +61,29 @@ template <int W> PB_INLINE void pb_read_shared(const void *p, uint32_t *w) {
 }
 template <class T> PB_INLINE typename T::value pb_get(const void *p) { return T::wide(*(const typename T::bits *)p); }
 template <class T> PB_INLINE void pb_put(void *p, typename T::value x) { *(typename T::bits *)p = T::narrow(x); }
-template <class T, int V> PB_INLINE void pb_load(const void *p, typename T::value *x) {
-  constexpr int size = sizeof(typename T::bits);
-  if constexpr (V == 1 || V * size < 4) {
-    PB_UNROLL
-    for (int k = 0; k < V; ++k) x[k] = pb_get<T>((const typename T::bits *)p + k);
-  } else {
-    uint32_t w[V * size / 4];
-    pb_read<V * size / 4>(p, w);
-    PB_UNROLL
-    for (int k = 0; k < V; ++k) {
-      if constexpr (size == 8) x[k] = T::wide((typename T::bits)((uint64_t)w[2 * k + 1] << 32 | w[2 * k]));
-      else x[k] = T::wide((typename T::bits)(w[k * size / 4] >> k * size % 4 * 8));
-    }
+/* V elements as they lie in memory: what was read and is not needed yet takes no more registers than that. */
+template <class T, int V> struct pb_vector {
+  typedef typename T::bits element;
+  static constexpr int size = sizeof(element), words = V == 1 || V * size < 4 ? 0 : V * size / 4;
+  uint32_t w[words == 0 ? 1 : words];
+  element e[words == 0 ? V : 1];
+  PB_MEMBER void read(const void *p) {
+    if constexpr (words == 0) {
+      PB_UNROLL
+      for (int k = 0; k < V; ++k) e[k] = ((const element *)p)[k];
+    } else pb_read<words>(p, w);
   }
+  PB_MEMBER typename T::value operator[](int k) const {
+    if constexpr (words == 0) return T::wide(e[k]);
+    else if constexpr (size == 8) return T::wide((element)((uint64_t)w[2 * k + 1] << 32 | w[2 * k]));
+    else return T::wide((element)(w[k * size / 4] >> k * size % 4 * 8));
+  }
+};
+template <class T, int V> PB_INLINE void pb_load(const void *p, typename T::value *x) {
+  pb_vector<T, V> v;
+  v.read(p);
+  PB_UNROLL
+  for (int k = 0; k < V; ++k) x[k] = v[k];
 }
 template <class T, int V> PB_INLINE void pb_store(void *p, const typename T::value *x) {
   constexpr int size = sizeof(typename T::bits);

@@ -108,6 +108,55 @@ describe('large kernels', () => {
   })
 })
 
+describe('a map whose threads have several rows', () => {
+  it('computes them all, in batches of which the last is not full', { timeout: 60_000 }, () => {
+    // Three columns are a vector of one element each; 2^18 threads have three rows each, and some of them two.
+    const [rows, columns, count] = [262_201, 3, 6]
+    const load = (input: number): KernelNode => ({ op: 'load', dtype: 'f64', input })
+    const kernel: Kernel = {
+      axes: [rows, columns].map((extent) => ({ extent, role: 'map' })),
+      inputs: [
+        ...range(count).map((offset) => ({ dtype: 'f64', strides: [2, 1], offset }) as const),
+        { dtype: 'f64', strides: [0, 1], offset: 0 },
+      ],
+      nodes: [
+        ...range(count + 1).map(load),
+        ...range(count).map((i): KernelNode => {
+          const args = [i === 0 ? count : count + i, i]
+          return { op: i % 2 === 0 ? 'sub' : 'add', dtype: 'f64', args }
+        }),
+      ],
+      stores: [{ node: 2 * count, dtype: 'f64', output: 0, strides: [columns, 1], offset: 0 }],
+      reductions: [],
+    }
+    const sources = printKernel(kernel, cudaDialect).launches.map(({ source }) => source.text)
+    expect(sources).toEqual([expect.stringContaining('for (int j = 0; j < 2; ++j)')])
+    const x = Float64Array.from({ length: 2 * rows + columns + count }, (_, i) => (i * 7919) % 257)
+    const held = Float64Array.of(1000, 2000, 3000)
+    const expected = Float64Array.from({ length: rows * columns }, (_, i) => {
+      const [row, column] = [Math.floor(i / columns), i % columns]
+      const sum = range(count).reduce((sum, k) => sum + (k % 2 === 0 ? -1 : 1) * at(x, 2 * row + column + k), 0)
+      return at(held, column) + sum
+    })
+    const sim = new SimKernels([kernel])
+    try {
+      for (const seed of [0, 5]) {
+        const [found] = sim.run(
+          kernel,
+          [...range(count).map(() => x), held],
+          [{ dtype: 'f64', count: rows * columns }],
+          seed,
+        )
+        expect(found instanceof Float64Array && found.every((value, i) => value === expected[i]), `seed ${seed}`).toBe(
+          true,
+        )
+      }
+    } finally {
+      sim.close()
+    }
+  })
+})
+
 function placeOf(i: number, extents: readonly number[], strides: readonly number[]): number {
   let [rest, place] = [i, 0]
   for (const axis of range(extents.length).reverse()) {

@@ -35,10 +35,18 @@ export interface ReduceMap {
   readonly depth: number
   readonly splits: number
   readonly unitsPerSplit: number
+  /** Blocks of one split. */
+  readonly slabs: number
   readonly blocks: number
 }
 
-/** The width for a nest; `partials` are the places of the reductions' partial results, if there are any. */
+/** Registers for each column, beyond which a thread has so many that too few threads share a multiprocessor. */
+const mostKept = 10
+
+/**
+ * The width for a nest; `partials` are the places of the reductions' partial results, if there are any, and `held` counts
+ * the values that stay in registers while a thread's units pass. A reduction stays twice: its run's and the whole.
+ */
 export function widthOf(kernel: Kernel, nest: Nest, partials: readonly Placed[], held: number): Width {
   const typed: readonly (readonly [{ readonly dtype: DType }, Placed])[] = [
     ...zip(kernel.inputs, nest.inputs),
@@ -49,7 +57,7 @@ export function widthOf(kernel: Kernel, nest: Nest, partials: readonly Placed[],
   const adjoining = typed.filter(([, placed]) => placed.column === 1)
   if (adjoining.length === 0) return 1
   const narrowest = Math.min(...adjoining.map(([{ dtype }]) => bytesOf(dtype)))
-  const most = Math.min(16 / narrowest, held > 8 ? 4 : 8)
+  const most = Math.min(16 / narrowest, held + 2 * kernel.reductions.length > mostKept ? 4 : 8)
   const fits = (width: number): boolean =>
     width <= most &&
     nest.column % width === 0 &&
@@ -84,8 +92,8 @@ export function mapReduction(nest: Nest, width: Width, most: number): ReduceMap 
   const shares = Math.min(most, Math.ceil(wanted / (groups * depth)), Math.ceil(units / depth))
   const unitsPerSplit = Math.ceil(units / Math.max(1, shares))
   const splits = Math.ceil(units / unitsPerSplit)
-  const blocks = Math.ceil(groups / (blockThreads / depth)) * splits
-  return { groups, units, depth, splits, unitsPerSplit, blocks }
+  const slabs = Math.ceil(groups / (blockThreads / depth))
+  return { groups, units, depth, splits, unitsPerSplit, slabs, blocks: slabs * splits }
 }
 
 /** The smallest power of two that is not below. */

@@ -1,11 +1,11 @@
-// The part of a CUDA kernel that one thread computes: values hoisted out of its units, and for one unit the loads, the
-// expressions of each column and the stores. Which units and columns it has is the part of cuda.ts and cuda-reduce.ts.
+// What printing the body of a CUDA kernel refers to, the places of its accesses, its nodes as statements, and the values that
+// are hoisted out of a thread's units. The units themselves are the part of cuda-units.ts.
 import type { DType } from '../../tensor/dtype.ts'
 import { at, range } from '../../tensor/shape.ts'
 import type { Kernel, KernelNode } from '../kernel.ts'
 import type { CudaLevels } from './cuda-levels.ts'
 import type { Width } from './cuda-map.ts'
-import { type RegisterClass, classOf, printCast, printConstant, printExpression } from './expression.ts'
+import { type RegisterClass, classOf, printConstant, printExpression } from './expression.ts'
 import { argumentsOf, closure } from './levels.ts'
 import type { Lines } from './lines.ts'
 import type { Nest, Placed } from './nest.ts'
@@ -56,6 +56,15 @@ export interface CudaScope {
   /** Of the partial results, where several blocks share sums. */
   readonly partials: readonly CudaAccess[] | undefined
   readonly epilogue: Pick<CudaScope, 'inputs' | 'nodes' | 'stores'>
+  /** Which of a batch of units a vector that was read belongs to: '[j]', or '' outside of units. */
+  readonly unit: '' | '[j]'
+}
+
+/** An access of points, with its type and, where it is a pointer, the argument it begins at. */
+export interface PointAccess {
+  readonly access: CudaAccess
+  readonly type: string
+  readonly source: string
 }
 
 /** Names the strides of an access as arguments. */
@@ -81,20 +90,27 @@ export function products(strides: readonly string[], index: (axis: number) => st
   })
 }
 
-/** Declares the digits of q along axes, the last one fastest, as `${name}0`, ... */
-export function printDigits(scope: CudaScope, name: string, extents: readonly number[]): void {
+/** Names the extents of axes as arguments, all but that of the first, whose digit is what is left. */
+export function nameExtents(numbers: Numbers, name: string, extents: readonly number[]): readonly string[] {
+  const names = range(extents.length).map(() => '')
+  for (const axis of range(extents.length).reverse())
+    if (axis > 0) names[axis] = numbers.add(`${name}${axis}_extent`, at(extents, axis))
+  return names
+}
+
+/** Declares the digits of q along axes of named extents, the last one fastest, as `${name}0`, ... */
+export function printDigits({ lines, index }: CudaScope, name: string, extents: readonly string[]): void {
   for (const axis of range(extents.length).reverse()) {
-    if (axis === 0) scope.lines.add(`const int64_t ${name}0 = (int64_t)q;`)
+    if (axis === 0) lines.add(`const int64_t ${name}0 = (int64_t)q;`)
     else {
-      const extent = scope.numbers.add(`${name}${axis}_extent`, at(extents, axis))
-      scope.lines.add(`const int64_t ${name}${axis} = (int64_t)(q % (${scope.index})${extent});`)
-      scope.lines.add(`q /= (${scope.index})${extent};`)
+      lines.add(`const int64_t ${name}${axis} = (int64_t)(q % (${index})${at(extents, axis)});`)
+      lines.add(`q /= (${index})${at(extents, axis)};`)
     }
   }
 }
 
 /** All accesses of points, each with its pointer's type and argument; index nodes have neither. */
-export function pointAccesses(scope: CudaScope): { access: CudaAccess; type: string; source: string }[] {
+export function pointAccesses(scope: CudaScope): readonly PointAccess[] {
   const { kernel, inputs, stores } = scope
   return [
     ...inputs.map((access, i) => ({
@@ -111,8 +127,9 @@ export function pointAccesses(scope: CudaScope): { access: CudaAccess; type: str
   ]
 }
 
-/** Declares what is the same for all units of the thread. */
-export function printThreadValues(scope: CudaScope): void {
+/** Declares what is the same for all units of the thread, at the bases of accesses. */
+export function printThreadValues(atUnit: CudaScope): void {
+  const scope = atBases(atUnit)
   const { kernel, levels, lines, width } = scope
   printLevel(scope, 'thread')
   if (levels.held.length === 0) return
@@ -127,30 +144,10 @@ export function printThreadValues(scope: CudaScope): void {
   })
 }
 
-/** Computes one unit: stores its points and lets `reduce` have their values. */
-export function printUnit(scope: CudaScope, reduce: () => void): void {
-  const { kernel, levels, lines, width } = scope
-  const roots = [...kernel.stores, ...kernel.reductions].map(({ node }) => node)
-  const nodes = closure(kernel, roots, (index) => levels.of[index] !== 'point')
-  printLevel(scope, 'unit')
-  printVectorLoads(scope, nodes)
-  kernel.stores.forEach(({ dtype }, i) => {
-    if (at(scope.stores, i).column === '1') lines.add(`${cudaRegisters[classOf(dtype)]} o${i}[${width}];`)
-  })
-  printColumns(scope, () => {
-    for (const index of levels.held) lines.add(`const ${registerOf(scope, index)} v${index} = b${index}[k];`)
-    for (const index of nodes) printNode(scope, index)
-    kernel.stores.forEach(({ node, dtype }, i) => {
-      const value = printCast(at(kernel.nodes, node).dtype, dtype, `v${node}`)
-      const { name, column } = at(scope.stores, i)
-      lines.add(column === '1' ? `o${i}[k] = ${value};` : `pb_put<pb_${dtype}>(${lane(name, column)}, ${value});`)
-    })
-    reduce()
-  })
-  kernel.stores.forEach(({ dtype }, i) => {
-    const { name, column } = at(scope.stores, i)
-    if (column === '1') lines.add(`pb_store<pb_${dtype}, ${width}>(${name}, o${i});`)
-  })
+function atBases(scope: CudaScope): CudaScope {
+  const atBase = (access: CudaAccess): CudaAccess => ({ ...access, name: `${access.name}_base` })
+  const nodes = scope.nodes.map((access) => (access === undefined ? undefined : atBase(access)))
+  return { ...scope, inputs: scope.inputs.map(atBase), nodes }
 }
 
 /** A loop over the thread's columns; k is the one at hand. */
@@ -165,29 +162,36 @@ export function lane(name: string, column: string): string {
   return column === '1' ? `${name} + k` : `${name} + k * ${column}`
 }
 
-function printLevel(scope: CudaScope, level: 'thread' | 'unit'): void {
+/** Declares the nodes of a level that has no columns. */
+export function printLevel(scope: CudaScope, level: 'thread' | 'unit'): void {
   scope.kernel.nodes.forEach((_node, index) => {
     if (scope.levels.of[index] === level) printNode(scope, index)
   })
+}
+
+/** Whether a node is read as a vector of neighbouring elements. */
+export function isVectorLoad({ kernel, inputs }: CudaScope, index: number): boolean {
+  const node = at(kernel.nodes, index)
+  return node.op === 'load' && at(inputs, node.input).column === '1'
 }
 
 /** Reads the vectors of neighbouring elements that nodes need. */
 function printVectorLoads(scope: CudaScope, nodes: readonly number[]): void {
   for (const index of nodes) {
     const node = at(scope.kernel.nodes, index)
-    if (node.op !== 'load') continue
-    const { name, column } = at(scope.inputs, node.input)
-    if (column !== '1') continue
-    scope.lines.add(`${registerOf(scope, index)} l${index}[${scope.width}];`)
-    scope.lines.add(`pb_load<pb_${node.dtype}, ${scope.width}>(${name}, l${index});`)
+    if (node.op !== 'load' || !isVectorLoad(scope, index)) continue
+    scope.lines.add(`pb_vector<pb_${node.dtype}, ${scope.width}> l${index};`)
+    scope.lines.add(`l${index}.read(${at(scope.inputs, node.input).name});`)
   }
 }
 
-function registerOf({ kernel }: CudaScope, index: number): string {
+/** The type of a node's register. */
+export function registerOf({ kernel }: CudaScope, index: number): string {
   return cudaRegisters[classOf(at(kernel.nodes, index).dtype)]
 }
 
-function printNode(scope: CudaScope, index: number): void {
+/** Declares a node. */
+export function printNode(scope: CudaScope, index: number): void {
   const node = at(scope.kernel.nodes, index)
   scope.lines.add(`const ${registerOf(scope, index)} v${index} = ${valueOf(scope, index, node)};`)
 }
@@ -196,7 +200,7 @@ function valueOf(scope: CudaScope, index: number, node: KernelNode): string {
   if (node.op === 'constant') return printConstant(node.dtype, node.value, scope.numbers)
   if (node.op === 'load') {
     const { name, column } = at(scope.inputs, node.input)
-    return column === '1' ? `l${index}[k]` : `pb_get<pb_${node.dtype}>(${lane(name, column)})`
+    return column === '1' ? `l${index}${scope.unit}[k]` : `pb_get<pb_${node.dtype}>(${lane(name, column)})`
   }
   const own = scope.nodes[index]
   const place = own === undefined ? undefined : { base: lane(own.name, own.column), step: '0' }

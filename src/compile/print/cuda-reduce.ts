@@ -10,13 +10,14 @@ import {
   cudaRegisters,
   cudaStorage,
   lane,
+  nameExtents,
   pointAccesses,
   printColumns,
   printDigits,
   printThreadValues,
-  printUnit,
   products,
 } from './cuda-points.ts'
+import { type Walk, printUnits, straightWalk, times, unitsAtOnce } from './cuda-units.ts'
 import { placeOfResult, printEpilogue } from './cuda-epilogue.ts'
 import { pointerOrder } from './cuda-pointers.ts'
 import { classOf, printCast } from './expression.ts'
@@ -29,58 +30,50 @@ const opNames = { sum: 'add', max: 'max', min: 'min' } as const
 
 /** The body of a reducing kernel. */
 export function printReduction(scope: CudaScope, map: ReduceMap): void {
-  const { kernel, lines, numbers, index, nest } = scope
+  const { kernel, lines, numbers, index, nest, width } = scope
   const number = (name: keyof ReduceMap): string => `(${index})${numbers.add(`n_${name}`, map[name])}`
   const inColumns = nest.form === 'column'
   lines.add(`const ${index} groups = ${number('groups')}, units = ${number('units')}, splits = ${number('splits')};`)
+  // Blocks that run at the same time have neighbouring columns of the same rows: together they read memory in one piece.
+  lines.add(`const ${index} slabs = ${number('slabs')};`)
   lines.add(`const ${index} share = ${number('unitsPerSplit')};`)
   lines.add(`const uint32_t depth = (uint32_t)${numbers.add('n_depth', map.depth)}, across = ${blockThreads}u / depth;`)
   const [place, group] = inColumns ? ['/ across', '% across'] : ['% depth', '/ depth']
   lines.add(`const uint32_t place = pb_thread() ${place};`)
-  lines.add(`const ${index} split = pb_block() % splits, g = pb_block() / splits * across + pb_thread() ${group};`)
+  lines.add(`const ${index} split = pb_block() / slabs, g = pb_block() % slabs * across + pb_thread() ${group};`)
   lines.add(`const ${index} first = split * share, end = g < groups ? PB_MIN(units, first + share) : 0;`)
   lines.add(`${index} q = g < groups ? g : 0;`)
-  if (inColumns) printColumnDigit(scope)
-  printDigits(scope, 'i', nest.map)
+  const vectors = numbers.add('vectors', nest.column / width)
+  if (inColumns) printColumnDigit(scope, vectors)
+  printDigits(scope, 'i', nameExtents(numbers, 'i', nest.map))
   for (const { access, type, source } of pointAccesses(scope)) {
     const terms = [access.offset, ...products(access.map, (axis) => `i${axis}`)]
     if (inColumns) terms.push(...products([access.column], () => 'c'))
-    lines.add(`${type}const ${access.name}_base = ${source}${terms.join(' + ')};`)
+    lines.add(`${type}${access.name}_base = ${source}${terms.join(' + ')};`)
   }
-  printBases(scope)
+  printThreadValues(scope)
   kernel.reductions.forEach((reduction, i) => {
     printAccumulators(scope, reduction, `t${i}`)
   })
-  printUnits(scope)
+  printRuns(scope, nest.reduce.length === 0 ? alongUnits(scope) : byDigits(scope, vectors))
   printResults(scope)
 }
 
-function printColumnDigit({ lines, numbers, index, nest, width }: CudaScope): void {
-  const vectors = numbers.add('vectors', nest.column / width)
+function printColumnDigit({ lines, index, width }: CudaScope, vectors: string): void {
   lines.add(`const int64_t c = (int64_t)(q % (${index})${vectors}) * ${width};`)
   lines.add(`q /= (${index})${vectors};`)
 }
 
-/** What does not vary by unit is computed at the bases. */
-function printBases(scope: CudaScope): void {
-  const atBase = (access: CudaAccess): CudaAccess => ({ ...access, name: `${access.name}_base` })
-  printThreadValues({
-    ...scope,
-    inputs: scope.inputs.map(atBase),
-    nodes: scope.nodes.map((access) => (access === undefined ? undefined : atBase(access))),
-  })
-}
-
-function printUnits(scope: CudaScope): void {
+/** Units are sums of their own in short runs, whose ends are those of batches. */
+function printRuns(scope: CudaScope, walk: Walk): void {
   const { kernel, lines, index } = scope
   lines.block(`for (${index} start = first + place; start < end; start += depth * ${run}u)`, () => {
     lines.add(`const ${index} stop = PB_MIN(end, start + depth * ${run}u);`)
     kernel.reductions.forEach((reduction, i) => {
       printAccumulators(scope, reduction, `s${i}`)
     })
-    lines.block(`for (${index} u = start; u < stop; u += depth)`, () => {
-      printUnitPlaces(scope)
-      printUnit(scope, () => {
+    lines.block(`for (${index} u = start; u < stop; u += ${times(walk.batch, 'depth')})`, () => {
+      printUnits(scope, walk, () => {
         kernel.reductions.forEach((reduction, i) => {
           const bool = at(kernel.nodes, reduction.node).dtype === 'bool'
           const value = bool ? `pbv_i_of_b(v${reduction.node})` : `v${reduction.node}`
@@ -96,19 +89,38 @@ function printUnits(scope: CudaScope): void {
   })
 }
 
-/** Splits u into the digits of the reduced axes, and moves every access there. */
-function printUnitPlaces(scope: CudaScope): void {
-  const { lines, nest } = scope
-  const inColumns = nest.form === 'column'
-  lines.add(`${scope.index} q = u;`)
-  if (!inColumns) printColumnDigit(scope)
-  printDigits(scope, 'j', inColumns ? [...nest.reduce, nest.row] : nest.reduce)
-  for (const { access, type } of pointAccesses(scope)) {
-    const strides = inColumns ? [...access.reduce, access.row] : access.reduce
-    const terms = [`${access.name}_base`, ...products(strides, (axis) => `j${axis}`)]
-    if (!inColumns) terms.push(...products([access.column], () => 'c'))
-    lines.add(`${type}const ${access.name} = ${terms.join(' + ')};`)
+/** Where unit j of a batch is among those of the thread. */
+const inside = 'u + j * depth < stop'
+
+/** Units are the rows or the vectors of one axis. */
+function alongUnits(scope: CudaScope): Walk {
+  const { lines, nest, width } = scope
+  const stride = ({ row, column }: CudaAccess): string => {
+    if (nest.form === 'column') return row
+    return column === '' ? '' : `${column} * ${width}`
   }
+  for (const { access } of pointAccesses(scope))
+    if (stride(access) !== '') lines.add(`${access.name}_base += (int64_t)(first + place) * ${stride(access)};`)
+  return straightWalk(scope, { batch: unitsAtOnce(scope), inside, lanes: 'depth', stride })
+}
+
+/** The number of a unit has the digits of the reduced axes, by which every access is moved. */
+function byDigits(scope: CudaScope, vectors: string): Walk {
+  const { lines, numbers, nest, index } = scope
+  const inColumns = nest.form === 'column'
+  const extents = nameExtents(numbers, 'j', inColumns ? [...nest.reduce, nest.row] : nest.reduce)
+  const place: Walk['place'] = (accesses) => {
+    lines.add(`${index} q = u + j * depth;`)
+    if (!inColumns) printColumnDigit(scope, vectors)
+    printDigits(scope, 'j', extents)
+    for (const { access, type } of accesses) {
+      const strides = inColumns ? [...access.reduce, access.row] : access.reduce
+      const terms = [`${access.name}_base`, ...products(strides, (axis) => `j${axis}`)]
+      if (!inColumns) terms.push(...products([access.column], () => 'c'))
+      lines.add(`${type}const ${access.name} = ${terms.join(' + ')};`)
+    }
+  }
+  return { batch: unitsAtOnce(scope), inside, place, advance: () => undefined }
 }
 
 function operation(kernel: Kernel, reduction: KernelReduction): string {
@@ -173,7 +185,7 @@ function printSharing(scope: CudaScope, partials: readonly CudaAccess[], lanes: 
       lines.add(`pb_store<pb_${at(types, i)}, ${lanes}>(${name} + (int64_t)split * ${at(strides, i)}, t${i});`)
     })
   })
-  lines.add(`if (!pb_last_block((uint32_t *)a.p[${order.counter}] + pb_block() / splits, (uint32_t)splits)) return;`)
+  lines.add(`if (!pb_last_block((uint32_t *)a.p[${order.counter}] + pb_block() % slabs, (uint32_t)splits)) return;`)
   kernel.reductions.forEach((reduction, i) => {
     lines.add('PB_UNROLL')
     lines.add(`for (int k = 0; k < ${lanes}; ++k) t${i}[k] = ${identity(kernel, reduction)};`)

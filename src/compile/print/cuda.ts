@@ -18,14 +18,15 @@ import {
   cudaRegisters,
   cudaStorage,
   nameAccess,
+  nameExtents,
   pointAccesses,
   printDigits,
   printThreadValues,
-  printUnit,
   products,
 } from './cuda-points.ts'
 import { cudaPointers } from './cuda-pointers.ts'
 import { printReduction } from './cuda-reduce.ts'
+import { printUnits, straightWalk, times, unitsAtOnce } from './cuda-units.ts'
 import type { Dialect } from './dialect.ts'
 import type { PrintedKernel, PrintedLaunch } from './launch.ts'
 import { Lines } from './lines.ts'
@@ -69,7 +70,7 @@ function reduceInCuda(kernel: Kernel, nest: Nest): PrintedKernel {
   if (map.splits > 1) {
     const partials = layPartials(kernel, nest, map.splits)
     const launch = printReducing(kernel, nest, width, map, partials)
-    return { launches: [launch], scratchBytes: partials.bytes, counterBytes: counterBytes * (map.blocks / map.splits) }
+    return { launches: [launch], scratchBytes: partials.bytes, counterBytes: counterBytes * map.slabs }
   }
   const fitting = widthFor(kernel, nest, [])
   const launch = printReducing(kernel, nest, fitting, mapReduction(nest, fitting, 1), undefined)
@@ -115,6 +116,7 @@ function scopeOf(kernel: Kernel, nest: Nest, width: Width, indices: number, part
       nodes: nameNodes('m', nest.epilogue.nodes),
       stores: nest.epilogue.stores.map((placed, i) => name('o', i, placed)),
     },
+    unit: '',
   }
 }
 
@@ -125,26 +127,28 @@ function printPointwise(scope: CudaScope, map: PointMap): void {
   lines.add(`if (q >= (${index})${numbers.add('threads', map.threads)}) return;`)
   const loops = nest.row > 1
   const extents = [...nest.map, ...(loops ? [map.rowLanes] : []), nest.column / width]
-  printDigits(scope, 'i', extents)
+  printDigits(scope, 'i', nameExtents(numbers, 'i', extents))
   if (loops) lines.add(`const int64_t r0 = i${nest.map.length};`)
   lines.add(`const int64_t c = i${extents.length - 1} * ${width};`)
   for (const { access, type, source } of pointAccesses(scope)) {
     const terms = [access.offset, ...products(access.map, (axis) => `i${axis}`)]
     if (loops) terms.push(...products([access.row], () => 'r0'))
     terms.push(...products([access.column], () => 'c'))
-    lines.add(`${type}${access.name} = ${source}${terms.join(' + ')};`)
+    lines.add(`${type}${access.name}_base = ${source}${terms.join(' + ')};`)
   }
   printThreadValues(scope)
-  if (!loops) {
-    printUnit(scope, () => undefined)
-    return
-  }
-  const lanes = `i${nest.map.length}_extent`
-  const rowLanes = nest.map.length === 0 ? numbers.add('rowLanes', map.rowLanes) : lanes
-  lines.block(`for (int64_t r = r0; r < ${numbers.add('rows', nest.row)}; r += ${rowLanes})`, () => {
-    printUnit(scope, () => undefined)
-    for (const { access } of pointAccesses(scope))
-      if (access.row !== '') lines.add(`${access.name} += ${access.row} * ${rowLanes};`)
+  if (loops) printRows(scope, map)
+  else printUnits(scope, straightWalk(scope, { batch: 1, inside: '', lanes: '', stride: () => '' }), () => undefined)
+}
+
+function printRows(scope: CudaScope, map: PointMap): void {
+  const { lines, numbers, nest } = scope
+  const lanes = nest.map.length === 0 ? numbers.add('rowLanes', map.rowLanes) : `i${nest.map.length}_extent`
+  const rows = numbers.add('rows', nest.row)
+  const batch = unitsAtOnce(scope)
+  const walk = straightWalk(scope, { batch, inside: `r + j * ${lanes} < ${rows}`, lanes, stride: ({ row }) => row })
+  lines.block(`for (int64_t r = r0; r < ${rows}; r += ${times(batch, lanes)})`, () => {
+    printUnits(scope, walk, () => undefined)
   })
 }
 

@@ -95,48 +95,75 @@ function overWindows(kind: Forward, pool: PoolExtents): KernelLaunch {
   return mapLaunch({ name, index, pointers, numbers, body }, outputs(pool) / width)
 }
 
+/** Pixels of a window's row that are read before the first of them is looked at; windows are seldom wider. */
+const ahead = 3
+
+/** Walks over the window, in each of its rows `ahead` pixels at a time: reads `vectors` by name, then does `each` for pixel u. */
+function printWindow(pool: PoolExtents, width: number, index: Index, vectors: Record<string, string>, each: string) {
+  const type = `pb_vector<pb_${pool.dtype}, ${width}>`
+  const names = Object.entries(vectors)
+  return `for (${index} some = x0; some < x1; some += ${ahead}) {
+      const ${index} from = ((image * height + y) * width + some) * channels + c;
+      ${names.map(([name]) => `${type} ${name}s[${ahead}];`).join(' ')}
+      PB_UNROLL
+      for (int j = 0; j < ${ahead}; ++j) if (some + j < x1) {
+        ${names.map(([name, source]) => `${name}s[j].read(${source} + from + j * channels);`).join('\n        ')}
+      }
+      PB_UNROLL
+      for (int j = 0; j < ${ahead}; ++j) if (some + j < x1) {
+        const ${index} u = some + j;
+        ${names.map(([name]) => `const ${type} &${name} = ${name}s[j];`).join(' ')}
+        ${each}
+      }
+    }`
+}
+
 /** Sums each row of the window, then the rows: f32 stays accurate in large windows. */
-function printAverage({ dtype }: PoolExtents, width: number, index: Index): string {
+function printAverage(pool: PoolExtents, width: number, index: Index): string {
+  const { dtype } = pool
   return `pb_${dtype}::value result[${width}] = {0};
   for (${index} y = y0; y < y1; ++y) {
     pb_${dtype}::value row[${width}] = {0};
-    for (${index} u = x0; u < x1; ++u) {
-      pb_${dtype}::value v[${width}];
-      pb_load<pb_${dtype}, ${width}>(x + ((image * height + y) * width + u) * channels + c, v);
-      ${lanes(width, 'row[k] += v[k];')}
-    }
+    ${printWindow(pool, width, index, { v: 'x' }, lanes(width, 'row[k] += v[k];'))}
     ${lanes(width, 'result[k] += row[k];')}
   }
   ${lanes(width, `result[k] /= (pb_${dtype}::value)(kernelHeight * kernelWidth);`)}`
 }
 
-/** The largest element of the window, the element of the second operand at its place, or that place. */
+/**
+ * The largest element of the window, the element of the second operand at its place, or that place. It begins with the
+ * window's first, which counts where all are -infinity.
+ */
 function printMaximum(kind: Exclude<Forward, 'avgPool2d'>, pool: PoolExtents, width: number, index: Index): string {
   const t = `pb_${pool.dtype}`
   const place = kind === 'where' ? `pb_${placeType(pool)}` : t
-  const picked = `${t}::value picked[${width}];
-      pb_load<${t}, ${width}>((const ${t}::bits *)a.p[2] + from, picked);`
+  const second = `(const ${t}::bits *)a.p[2]`
+  const vectors = { v: 'x', ...(kind === 'maxPool2dPick' ? { picked: second } : {}) }
+  const start = {
+    maxPool2d: lanes(width, 'result[k] = -pbv_infinity_f();'),
+    maxPool2dPick: `${lanes(width, 'result[k] = 0;')}
+  if (y0 < y1 && x0 < x1) pb_load<${t}, ${width}>(${second} + ((image * height + y0) * width + x0) * channels + c, result);`,
+    where: lanes(width, 'result[k] = (int32_t)((y0 - top) * kernelWidth + x0 - left);'),
+  }[kind]
   const taken = {
     maxPool2d: 'best[k]',
     maxPool2dPick: 'picked[k]',
     where: '(int32_t)((y - top) * kernelWidth + u - left)',
   }[kind]
+  const each = `PB_UNROLL
+        for (int k = 0; k < ${width}; ++k) {
+          const ${t}::value x = v[k];
+          const bool takes = pb_larger(x, best[k]);
+          best[k] = takes ? x : best[k];
+          result[k] = takes ? ${taken} : result[k];
+        }`
   return `${t}::value best[${width}];
   ${place}::value result[${width}];
-  ${lanes(width, `best[k] = result[k] = ${kind === 'maxPool2d' ? '-pbv_infinity_f()' : '0'};`)}
-  bool first = true;
-  for (${index} y = y0; y < y1; ++y)
-    for (${index} u = x0; u < x1; ++u) {
-      const ${index} from = ((image * height + y) * width + u) * channels + c;
-      ${t}::value v[${width}];
-      bool takes[${width}];
-      pb_load<${t}, ${width}>(x + from, v);
-      ${lanes(width, 'takes[k] = first || pb_larger(v[k], best[k]);')}
-      ${lanes(width, 'if (takes[k]) best[k] = v[k];')}
-      first = false;
-      ${kind === 'maxPool2dPick' ? picked : ''}
-      ${lanes(width, `if (takes[k]) result[k] = ${taken};`)}
-    }`
+  ${lanes(width, 'best[k] = -pbv_infinity_f();')}
+  ${start}
+  for (${index} y = y0; y < y1; ++y) {
+    ${printWindow(pool, width, index, vectors, each)}
+  }`
 }
 
 /** A thread for every vector of the input, which adds up what the windows that reach it have for it. */

@@ -13,8 +13,8 @@ export const printedBugs: readonly PlantedBug[] = [
     ],
     [
       'blocks for the last results are missing',
-      'Math.ceil(groups / (blockThreads / depth)) * splits',
-      'Math.max(1, Math.floor(groups / (blockThreads / depth))) * splits',
+      'const slabs = Math.ceil(groups / (blockThreads / depth))',
+      'const slabs = Math.max(1, Math.floor(groups / (blockThreads / depth)))',
       'reductions',
       'values',
     ],
@@ -95,6 +95,24 @@ export const printedBugs: readonly PlantedBug[] = [
 
     ['blocks of one group all write the same share', '(int64_t)split * ', '0 * ', 'reductions', 'values'],
   ]),
+  bugsIn('src/compile/print/cuda-reduce.ts', [
+    [
+      'a batch of units goes on behind the last',
+      "const inside = 'u + j * depth < stop'",
+      "const inside = 'u < stop'",
+      'reductions',
+      'values',
+    ],
+  ]),
+  bugsIn('src/compile/print/cuda-units.ts', [
+    [
+      'a batch of units is read again',
+      '_base += ${times(batch, `${access.name}_step`)};',
+      '_base += ${times(1, `${access.name}_step`)};',
+      'reductions',
+      'values',
+    ],
+  ]),
   bugsIn('src/compile/print/partials.ts', [
     [
       'scratch memory is too small for the partial results',
@@ -159,7 +177,7 @@ export const printedBugs: readonly PlantedBug[] = [
   bugsIn('src/cuda/prelude-blocks.ts', [
     [
       'the place of the largest ignores NaN',
-      'return x > best || (x != x && best == best);',
+      'return !(x <= best) && best == best;',
       'return x > best;',
       'where the largest is',
       'values',
