@@ -20,7 +20,7 @@ import {
   supportedByCudnn,
 } from './conv/index.ts'
 import type { CudaStep, Fusion } from './fusions/fusion.ts'
-import { type FusionChoice, fusionTask } from './fusions/tasks.ts'
+import { type FusionChoice, fusionKey, fusionTask, separately } from './fusions/tasks.ts'
 import { paddedCandidates, paddedFromRecipe, paddings } from './fusions/padded.ts'
 import { groupedCandidate } from './kernels/grouped.ts'
 import { groupedActivatedCandidate, groupedStatisticsCandidate } from './kernels/grouped-fused.ts'
@@ -97,16 +97,19 @@ export function openContractions(runtime: Runtime, options: ContractionOptions):
     tuner,
     cache,
     prepare: (steps) => {
-      const problems = problemsOf(steps, session, options)
-      tuner.announce([...problems.keys()].filter((key) => !tuner.isSettled(key)).length)
+      const fused = fusionsOf(steps, precision)
+      const separate = steps.filter((step) => step.kind !== 'fused' || isSeparate(tuner, step.fusion, precision))
+      const problems = problemsOf(separate, session, options)
+      tuner.announce([...fused.keys(), ...problems.keys()].filter((key) => !tuner.isSettled(key)).length)
       const open = [...problems].filter(([key]) => tuner.isOpen(key))
+      const asked = [...fused].filter(([key]) => tuner.known(key)?.startsWith('own:') !== false)
       const works = [
         ...open.flatMap(([, equation]) => groupedCandidate(equation)?.works ?? []),
-        ...steps.flatMap((step) => statisticsWorks(step)),
+        ...asked.flatMap(([, fusion]) => statisticsWorks(fusion)),
       ]
       const sources = works.flatMap((work) => (work.kind === 'kernel' ? [work.source] : []))
       // One that does not compile is met again, and dropped by name, when its turn comes.
-      unlessRefused(() => runtime.modules.load(sources, tell('compiling')))
+      tuner.spend(() => unlessRefused(() => runtime.modules.load(sources, tell('compiling'))))
     },
     lower,
     lowerFusion: (fusion) => {
@@ -134,10 +137,24 @@ function problemsOf(
   return problems
 }
 
+/** The different fusions that will be asked for, by their keys. */
+function fusionsOf(
+  steps: readonly CudaStep[],
+  precision: ContractionOptions['precision'],
+): ReadonlyMap<string, Fusion> {
+  return new Map(
+    steps.flatMap((step) => (step.kind === 'fused' ? [[fusionKey(step.fusion, precision), step.fusion] as const] : [])),
+  )
+}
+
+/** Whether a fusion's contraction will be asked for by itself: not where it is known that another way is taken. */
+function isSeparate(tuner: Tuner, fusion: Fusion, precision: ContractionOptions['precision']): boolean {
+  return (tuner.known(fusionKey(fusion, precision)) ?? separately) === separately
+}
+
 /** The works of our own convolution with statistics, where it will compete. */
-function statisticsWorks(step: CudaStep): Candidate['works'] {
-  if (step.kind !== 'fused' || step.fusion.way.kind !== 'statistics') return []
-  const { equation } = step.fusion.contraction
+function statisticsWorks({ way, contraction: { equation } }: Fusion): Candidate['works'] {
+  if (way.kind !== 'statistics') return []
   return equation.primitive === 'conv2d' ? (groupedStatisticsCandidate(equation)?.works ?? []) : []
 }
 
@@ -194,9 +211,14 @@ function convTask(
     outputs: equation.outputs.map(({ type }) => type),
     depth: convDepth(equation),
     precision: problem.precision,
-    candidates: function* () {
+    candidates: function* (hurried = false) {
       yield* own()
       let found = own().length
+      // In a hurry those that compile nothing; those that do come behind, for convolutions that have no others.
+      if (hurried) {
+        const quick = () => convCandidates(session, problem, { ...limits, compiledEngines: 0 })
+        yield* proposed(quick, 1)
+      }
       for (const candidate of proposed(() => convCandidates(session, problem, limits), proposalLimits.all)) {
         found += 1
         yield candidate

@@ -262,16 +262,98 @@ describe('steps that share a choice', () => {
 })
 
 describe('a budget', () => {
-  test('that is used up: what is left takes the first, once said, and is not kept', () => {
+  /** Tasks whose candidates take time to make, to time and to accept, on a clock that nothing else moves. */
+  interface Costs {
+    readonly make: readonly number[]
+    readonly measure: number
+    readonly accept: number
+  }
+  const costs: fc.Arbitrary<Costs> = fc.record({
+    make: fc.array(fc.nat(5000), { minLength: 1, maxLength: 5 }),
+    measure: fc.nat(300),
+    accept: fc.nat(1000),
+  })
+  const slow = (all: readonly Costs[], budget: number) => {
+    const clock = { now: 1000 }
+    const current = { measure: 0 }
     const kept: string[] = []
     const cache = { get: () => undefined, set: (key: string) => kept.push(key) } as unknown as TuningCache
-    const { tuner, notes } = tunerOver({ time: (id) => (id === 'c1' ? 1 : 10) }, { cache, budget: 1e-6 })
-    const chosen = ['a', 'b', 'c'].map((key) => tuner.choose(fakeTask(key, three)).id)
-    expect(chosen).toEqual(['c1', 'c0', 'c0'])
-    expect(kept).toEqual(['a'])
-    expect(tuner.counts).toMatchObject({ timed: 1, untimed: 2 })
+    const before = (call: string): void => void (clock.now += call === 'time' ? current.measure : 0)
+    const made = tunerOver({ before }, { budget, now: () => clock.now, cache })
+    const tasks = all.map(({ make, measure, accept }, index) => {
+      const task = fakeTask(`p${index}`, () => [])
+      const list = function* (hurried = false) {
+        current.measure = measure
+        for (const [which, cost] of (hurried ? [0] : make).entries()) {
+          clock.now += cost
+          const candidate = fakeCandidate(hurried ? 'quick' : `c${which}`)
+          task.made.push(candidate)
+          yield candidate
+        }
+      }
+      const acceptance = (): undefined => void (clock.now += accept)
+      return {
+        ...task,
+        candidates: list,
+        acceptance: (_: unknown, { id }: { readonly id: string }) => (id === 'quick' ? undefined : acceptance()),
+      }
+    })
+    return { ...made, clock, tasks, kept }
+  }
+
+  test('is kept but for what was under way: one candidate made, tried or accepted', () => {
+    fc.assert(
+      fc.property(
+        fc.array(costs, { minLength: 1, maxLength: 12 }),
+        fc.integer({ min: 1, max: 20_000 }),
+        (all, budget) => {
+          const { tuner, tasks, clock, kept, notes, held, memory } = slow(all, budget)
+          const ids = tasks.map((task) => tuner.choose(task).id)
+          const longest = Math.max(...all.map(({ make, measure, accept }) => Math.max(...make, 2 * measure, accept)))
+          expect(clock.now - 1000).toBeLessThanOrEqual(budget + longest)
+          for (const [index, task] of tasks.entries()) expect(unreleased(task)).toEqual([ids[index]])
+          expect(kept).toEqual(tasks.flatMap(({ key }, index) => (ids[index] === 'quick' ? [] : [key])))
+          const hurried = ids.filter((id) => id === 'quick').length
+          expect(tuner.counts.untimed).toBe(hurried)
+          expect(notes).toHaveLength(Math.min(1, hurried))
+          expect([held.bounds, held.recordings, memory.used]).toEqual([0, 0, 0])
+        },
+      ),
+    )
+  })
+
+  test('counts what a problem asks for while it is settled once', () => {
+    const inner = { make: [10, 10], measure: 0, accept: 0 }
+    const { tuner, tasks, clock } = slow([inner, inner], 35)
+    const outer = tasks[0]
+    if (outer === undefined || tasks[1] === undefined) throw new Error('no tasks')
+    const nested = tasks[1]
+    const asking = {
+      ...outer,
+      candidates: function* (hurried?: boolean) {
+        tuner.choose(nested)
+        yield* outer.candidates(hurried)
+      },
+    }
+    expect(tuner.choose(asking).id).toBe('quick') // 20 within, 20 itself: time is over with the last of them
+    expect(clock.now).toBe(1040)
+    expect(tuner.counts).toMatchObject({ timed: 1, untimed: 1 })
+  })
+
+  test('that is used up says so once, and what is left is not kept', () => {
+    const one = { make: [2000, 2000], measure: 1, accept: 1 }
+    const { tuner, tasks, kept, notes } = slow([one, one, one, one], 9000)
+    expect(tasks.map((task) => tuner.choose(task).id)).toEqual(['c0', 'c0', 'quick', 'quick'])
+    expect(kept).toEqual(['p0', 'p1'])
     expect(notes).toHaveLength(1)
-    expect(notes[0]).toMatch(/PULLBACK_TUNE_SECONDS allows no more/)
+    expect(notes[0]).toMatch(/tuning took 10 s, and PULLBACK_TUNE_SECONDS allows no more/)
+  })
+
+  test('is spent by what is compiled for candidates too', () => {
+    const { tuner, tasks, clock } = slow([{ make: [0], measure: 0, accept: 0 }], 100)
+    tuner.spend(() => (clock.now += 100))
+    expect(tasks.map((task) => tuner.choose(task).id)).toEqual(['quick'])
+    expect(tuner.isOpen('other')).toBe(false)
   })
 
   test('of no time at all is one of heuristics', () => {
@@ -288,13 +370,14 @@ describe('a budget', () => {
 })
 
 test('a problem is open as long as nothing says how it will be settled', () => {
-  const cache = { get: (key: string) => (key === 'kept' ? {} : undefined), set: () => undefined }
+  const cache = { get: (key: string) => (key === 'kept' ? { id: 'c2' } : undefined), set: () => undefined }
   const { tuner } = tunerOver({}, { cache: cache as unknown as TuningCache })
   tuner.require({ wanted: 'c1' })
   tuner.choose(fakeTask('settled', three))
   expect(['fresh', 'kept', 'wanted', 'settled'].map((key) => tuner.isOpen(key))).toEqual([true, false, false, false])
   expect(['fresh', 'settled'].map((key) => tuner.isSettled(key))).toEqual([false, true])
   expect(tunerOver({}, { mode: 'heuristics' }).tuner.isOpen('fresh')).toBe(false)
+  expect(['fresh', 'kept', 'wanted', 'settled'].map((key) => tuner.known(key))).toEqual([undefined, 'c2', 'c1', 'c0'])
   expect(tuner.chosen()).toEqual({ wanted: 'c1', settled: 'c0' })
 })
 
