@@ -26,6 +26,7 @@ import { groupedCandidate } from './kernels/grouped.ts'
 import { groupedActivatedCandidate, groupedStatisticsCandidate } from './kernels/grouped-fused.ts'
 import { type Contraction, lowerPlainContraction, plainCandidate } from './kernels/index.ts'
 import { matmulProblem, matmulTask, supportedByCublasLt } from './matmul/index.ts'
+import { lowerKernel } from './printed.ts'
 import type { Runtime, Session } from './runtime/index.ts'
 import { Tuner, TuningCache, type TuningTask, runtimeBench, tuningIdentity, tuningOptions } from './tune/index.ts'
 import type { Candidate, Lowered } from './work.ts'
@@ -52,7 +53,7 @@ export interface Contractions {
   readonly cache: TuningCache | undefined
   /**
    * Hears of a plan's steps before they are lowered: says how many different problems are to come, and compiles our own
-   * candidates for them all together, since tuning meets them one by one.
+   * candidates for them and the kernels of separate steps all together, since tuning meets them one by one.
    */
   prepare(steps: readonly CudaStep[]): void
   /** The works of a product or convolution; each caller releases what it got. */
@@ -106,6 +107,7 @@ export function openContractions(runtime: Runtime, options: ContractionOptions):
       const works = [
         ...open.flatMap(([, equation]) => groupedCandidate(equation)?.works ?? []),
         ...asked.flatMap(([, fusion]) => statisticsWorks(fusion)),
+        ...[...fused].filter(([key]) => tuner.isOpen(key)).flatMap(([, fusion]) => separateWorks(fusion)),
       ]
       const sources = works.flatMap((work) => (work.kind === 'kernel' ? [work.source] : []))
       // One that does not compile is met again, and dropped by name, when its turn comes.
@@ -150,6 +152,11 @@ function fusionsOf(
 /** Whether a fusion's contraction will be asked for by itself: not where it is known that another way is taken. */
 function isSeparate(tuner: Tuner, fusion: Fusion, precision: ContractionOptions['precision']): boolean {
   return (tuner.known(fusionKey(fusion, precision)) ?? separately) === separately
+}
+
+/** The works of the kernels behind a contraction, which every way is compared with. */
+function separateWorks({ kernels }: Fusion): Candidate['works'] {
+  return kernels.flatMap(({ kernel }) => lowerKernel(kernel).works)
 }
 
 /** The works of our own convolution with statistics, where it will compete. */

@@ -233,7 +233,7 @@ describe('the sanitizer', { timeout: 120_000 }, () => {
     const before = { ...process.env }
     Object.assign(process.env, sim.environment, { PULLBACK_CACHE: folder })
     try {
-      const script = 'if [ "$2" = racecheck ]; then echo a step was trained; exit 0; fi; shift 8; exec "$@"'
+      const script = 'if [ "$2" = racecheck ]; then echo a step was trained; exit 0; fi; shift 10; exec "$@"'
       expect((await told(fake('running', script))).errors).toEqual([])
     } finally {
       process.env = before
