@@ -108,6 +108,8 @@ describe('a part of the check on the simulated GPU', { timeout: 300_000 }, () =>
     expect(first.begun).toMatchObject({ step: 'c', lost: true })
     await outcomeOf('smoke', { ...gpu, after: 'c' }, part)
     expect(tried).toEqual(['a', 'b', 'c', 'd'])
+    const closed = await outcomeOf('smoke', gpu, smokeOf([step('x', new Error('no device')), step('y')]))
+    expect([tried.at(-1), closed.notes]).toEqual(['x', ['no device could be opened: nothing else was tried']])
   })
 
   it('prelude: passes, and finds a second body that rounds ties wrongly', async () => {

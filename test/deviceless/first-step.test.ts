@@ -107,8 +107,8 @@ describe.skipIf(missing)('the first step', () => {
     const distinct = new Map(fusions.map((one) => [convKey(one.problem, one.fusion), one]))
     const [built, again]: [number[], number[]] = [[], []]
     const refused: string[] = []
-    // every second one, and of those the first that compiles its kernel
-    for (const [key, { problem, fusion }] of [...distinct].filter((_, index) => index % 2 === 0)) {
+    // every fourth one, and of those the first that compiles its kernel
+    for (const [key, { problem, fusion }] of [...distinct].filter((_, index) => index % 4 === 0)) {
       const began = performance.now()
       const [first] = taken(convCandidates(session, problem, { fusion }), 1)
       if (first?.recipe === undefined || first.recipe.length < compiledBytes) continue
@@ -126,7 +126,7 @@ describe.skipIf(missing)('the first step', () => {
     console.log(
       `cuDNN: ${built.length} plans with a kernel compiled for them, ${mean(built)} ms each, from their JSON ${mean(again)} ms each, ${Math.max(...again).toFixed(1)} at most`,
     )
-    expect(built.length).toBeGreaterThan(3)
+    expect(built.length).toBeGreaterThan(2)
     expect(refused).toEqual([])
   })
 })

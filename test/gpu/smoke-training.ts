@@ -11,7 +11,7 @@ import type { Bench, SmokeStep } from './smoke.ts'
 /** Launched, recorded and replayed. */
 const steps = 3
 /** Seconds that timing may take: what is left takes first proposals. */
-const tuneSeconds = '8'
+const tuneSeconds = '10'
 
 interface Trained {
   readonly losses: readonly number[]
@@ -59,19 +59,13 @@ function compare(
 
 const plainly = { PULLBACK_GRAPHS: '0', PULLBACK_FUSIONS: 'never' }
 
-/** Without graphs and fusions: whether numbers come out at all, a loss of ten classes not far from their logarithm. */
+/** What the reference interpreter gives for the same steps in f16; another order of sums moves them by less than a thousandth. */
+const ofTheReference: Trained = { losses: [4.7868, 4.6121, 4.4646], details: {}, seconds: 0 }
+const closely = 0.005
+
+/** Without graphs and fusions: whether the numbers are right at all. */
 async function launched(bench: Bench): Promise<void> {
-  const plain = await trained(bench, 'launched one by one', plainly)
-  const off = plain.losses.map((loss) => Math.abs(loss - Math.log(10)))
-  bench.tell.compared({
-    ...{
-      name: 'losses one by one, off the logarithm of ten classes',
-      cases: steps,
-      worst: Math.max(...off),
-      tolerance: 2,
-    },
-    where: plain.losses.join(', '),
-  })
+  compare(bench, 'one by one', await trained(bench, 'launched one by one', plainly), ofTheReference, closely)
 }
 
 async function recorded(bench: Bench): Promise<void> {

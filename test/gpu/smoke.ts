@@ -43,23 +43,26 @@ async function runSteps(all: readonly SmokeStep[], gpu: Gpu, tell: Tell): Promis
         },
         trying: (what) => tell.begun(step.name, what),
       }
-      if (await survives(step, bench)) continue
-      tell.lost()
-      return
+      const error = await failureOf(step, bench)
+      if (error === undefined) continue
+      tell.threw(step.name, error)
+      if (isSticky(error)) tell.lost()
+      const unopened = step === chosen[0] && opened.device === undefined
+      if (unopened) tell.note('no device could be opened: nothing else was tried')
+      if (unopened || isSticky(error)) return
     }
   } finally {
     await opened.device?.close()
   }
 }
 
-/** Whether the GPU can be used after a step; what the step throws is told. */
-async function survives(step: SmokeStep, bench: Bench): Promise<boolean> {
+/** What a step throws. */
+async function failureOf(step: SmokeStep, bench: Bench): Promise<unknown> {
   try {
     await step.run(bench)
-    return true
+    return undefined
   } catch (error) {
-    bench.tell.threw(step.name, error)
-    return !isSticky(error)
+    return error ?? new Error('it threw nothing')
   }
 }
 
