@@ -322,12 +322,12 @@ describe('the check', { timeout: 120_000 }, () => {
       if (after === 'c') { begin('d'); process.send({ kind: 'lost' }); process.disconnect() }
       if (after === 'd') { begin('e'); compared('e'); process.disconnect() }`
     writeFileSync(program, text)
-    const options = { program, seconds: 60, stepSeconds: 1, size: 'small', seed: 1 } as const
+    const options = { program, seconds: 60, stepSeconds: 4, size: 'small', seed: 1 } as const
     const outcome = await runApart('smoke', options)
     expect(outcome.comparisons.map(({ name }) => name)).toEqual(['a', 'e'])
     expect(outcome.errors).toEqual([
       'b, trying: its process ended with SIGSEGV',
-      'c, trying: cut after 1 seconds; what it had compared by then stands',
+      'c, trying: cut after 4 seconds; what it had compared by then stands',
     ])
   })
 

@@ -42,6 +42,8 @@ export interface RunOptions extends Pick<Gpu, 'size' | 'seed'> {
 
 /** The program, whose `--part` is a part's process. */
 const ownProgram = fileURLToPath(new URL('main.ts', import.meta.url))
+/** Seconds in which a process must have begun its first step. */
+const startSeconds = 40
 const root = fileURLToPath(new URL('../..', import.meta.url))
 
 /** A part's process: what it tells goes to whoever started it. */
@@ -155,7 +157,7 @@ function runProcess(
       setTimeout(stop, 2000).unref()
     }, limit * 1000)
   const timer = cutAfter(seconds)
-  let stepTimer = stepSeconds === undefined ? undefined : cutAfter(2 * stepSeconds) // the first one starts everything
+  let stepTimer = stepSeconds === undefined ? undefined : cutAfter(startSeconds)
   return new Promise((resolve) => {
     const end = (why: string | undefined): void => {
       clearTimeout(timer)
