@@ -20,12 +20,13 @@ import {
   supportedByCudnn,
 } from './conv/index.ts'
 import type { CudaStep, Fusion } from './fusions/fusion.ts'
-import { type FusionChoice, fusionTask } from './fusions/tasks.ts'
+import { type FusionChoice, fusionKey, fusionTask, separately } from './fusions/tasks.ts'
 import { paddedCandidates, paddedFromRecipe, paddings } from './fusions/padded.ts'
 import { groupedCandidate } from './kernels/grouped.ts'
 import { groupedActivatedCandidate, groupedStatisticsCandidate } from './kernels/grouped-fused.ts'
 import { type Contraction, lowerPlainContraction, plainCandidate } from './kernels/index.ts'
 import { matmulProblem, matmulTask, supportedByCublasLt } from './matmul/index.ts'
+import { lowerKernel } from './printed.ts'
 import type { Runtime, Session } from './runtime/index.ts'
 import { Tuner, TuningCache, type TuningTask, runtimeBench, tuningIdentity, tuningOptions } from './tune/index.ts'
 import type { Candidate, Lowered } from './work.ts'
@@ -52,7 +53,7 @@ export interface Contractions {
   readonly cache: TuningCache | undefined
   /**
    * Hears of a plan's steps before they are lowered: says how many different problems are to come, and compiles our own
-   * candidates for them all together, since tuning meets them one by one.
+   * candidates for them and the kernels of separate steps all together, since tuning meets them one by one.
    */
   prepare(steps: readonly CudaStep[]): void
   /** The works of a product or convolution; each caller releases what it got. */
@@ -97,16 +98,20 @@ export function openContractions(runtime: Runtime, options: ContractionOptions):
     tuner,
     cache,
     prepare: (steps) => {
-      const problems = problemsOf(steps, session, options)
-      tuner.announce([...problems.keys()].filter((key) => !tuner.isSettled(key)).length)
+      const fused = fusionsOf(steps, precision)
+      const separate = steps.filter((step) => step.kind !== 'fused' || isSeparate(tuner, step.fusion, precision))
+      const problems = problemsOf(separate, session, options)
+      tuner.announce([...fused.keys(), ...problems.keys()].filter((key) => !tuner.isSettled(key)).length)
       const open = [...problems].filter(([key]) => tuner.isOpen(key))
+      const asked = [...fused].filter(([key]) => tuner.known(key)?.startsWith('own:') !== false)
       const works = [
         ...open.flatMap(([, equation]) => groupedCandidate(equation)?.works ?? []),
-        ...steps.flatMap((step) => statisticsWorks(step)),
+        ...asked.flatMap(([, fusion]) => statisticsWorks(fusion)),
+        ...[...fused].filter(([key]) => tuner.isOpen(key)).flatMap(([, fusion]) => separateWorks(fusion)),
       ]
       const sources = works.flatMap((work) => (work.kind === 'kernel' ? [work.source] : []))
       // One that does not compile is met again, and dropped by name, when its turn comes.
-      unlessRefused(() => runtime.modules.load(sources, tell('compiling')))
+      tuner.spend(() => unlessRefused(() => runtime.modules.load(sources, tell('compiling'))))
     },
     lower,
     lowerFusion: (fusion) => {
@@ -134,10 +139,29 @@ function problemsOf(
   return problems
 }
 
+/** The different fusions that will be asked for, by their keys. */
+function fusionsOf(
+  steps: readonly CudaStep[],
+  precision: ContractionOptions['precision'],
+): ReadonlyMap<string, Fusion> {
+  return new Map(
+    steps.flatMap((step) => (step.kind === 'fused' ? [[fusionKey(step.fusion, precision), step.fusion] as const] : [])),
+  )
+}
+
+/** Whether a fusion's contraction will be asked for by itself: not where it is known that another way is taken. */
+function isSeparate(tuner: Tuner, fusion: Fusion, precision: ContractionOptions['precision']): boolean {
+  return (tuner.known(fusionKey(fusion, precision)) ?? separately) === separately
+}
+
+/** The works of the kernels behind a contraction, which every way is compared with. */
+function separateWorks({ kernels }: Fusion): Candidate['works'] {
+  return kernels.flatMap(({ kernel }) => lowerKernel(kernel).works)
+}
+
 /** The works of our own convolution with statistics, where it will compete. */
-function statisticsWorks(step: CudaStep): Candidate['works'] {
-  if (step.kind !== 'fused' || step.fusion.way.kind !== 'statistics') return []
-  const { equation } = step.fusion.contraction
+function statisticsWorks({ way, contraction: { equation } }: Fusion): Candidate['works'] {
+  if (way.kind !== 'statistics') return []
   return equation.primitive === 'conv2d' ? (groupedStatisticsCandidate(equation)?.works ?? []) : []
 }
 
@@ -195,9 +219,14 @@ function convTask(
     depth: convDepth(equation),
     precision: problem.precision,
     deterministic,
-    candidates: function* () {
+    candidates: function* (hurried = false) {
       yield* own()
       let found = own().length
+      // In a hurry those that compile nothing; those that do come behind, for convolutions that have no others.
+      if (hurried) {
+        const quick = () => convCandidates(session, problem, { ...limits, compiledEngines: 0 })
+        yield* proposed(quick, 1)
+      }
       for (const candidate of proposed(() => convCandidates(session, problem, limits), proposalLimits.all)) {
         found += 1
         yield candidate

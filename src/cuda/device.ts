@@ -127,7 +127,7 @@ export class CudaDevice implements Device {
       const planned = performance.now()
       const types = program.outputs.map(({ type }) => type)
       const fuses = this.settings.fusions && options.optimize === 'fuse'
-      const steps = fuses ? fuseSteps(plan, process.env['PULLBACK_VERIFY'] !== undefined) : plan
+      const steps = fuses ? fuseSteps(plan, process.env['PULLBACK_VERIFY'] === '1') : plan
       const executable = new CudaExecutable(this, plan, steps, types, options)
       this.#executables.add(executable)
       const ready = performance.now()

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { CudaDevice } from '../../src/cuda/device.ts'
 import type { Findings } from '../../src/cuda/doctor.ts'
+import { CudaError } from '../../src/cuda/ffi/status.ts'
 import { cudaPrelude } from '../../src/cuda/prelude.ts'
 import { warpPrelude } from '../../src/cuda/prelude-warps.ts'
 import { gpuCheck } from '../gpu/check.ts'
@@ -16,6 +17,8 @@ import { preludeSweeps } from '../gpu/prelude-sweeps.ts'
 import { outcomeLines, table, verdict, worstFirst } from '../gpu/report.ts'
 import { type Outcome, noted, nothingOf, runApart, runHere } from '../gpu/run.ts'
 import { sanitizerAt } from '../gpu/sanitizer.ts'
+import { driverSteps } from '../gpu/smoke-driver.ts'
+import { type SmokeStep, smokeOf } from '../gpu/smoke.ts'
 import { type Simulation, buildMilliseconds, simulation } from '../sim/library.ts'
 
 let sim: Simulation
@@ -77,6 +80,38 @@ const failing = ({ comparisons }: Outcome): string[] =>
   comparisons.filter((one) => !passes(one)).map(({ name }) => name)
 
 describe('a part of the check on the simulated GPU', { timeout: 300_000 }, () => {
+  it('smoke: passes, and finds arguments that are not those of the second launch of a graph', async () => {
+    const good = await outcomeOf('smoke', simulatedGpu())
+    expect(good.errors).toEqual([])
+    expect(verdict(good)).toBe('passed')
+    const bad = await outcomeOf(
+      'smoke',
+      simulatedGpu((device) => plant(device, 'sum += (uint32_t)a.n[i];', 'sum += (uint32_t)a.n[i % 7];')),
+      smokeOf(driverSteps),
+    )
+    expect(failing(bad)).toEqual(['a launch with 31 KB of arguments', 'replay 1 of a graph', 'replay 2 of a graph'])
+  })
+
+  it('smoke: goes on in another process behind what leaves the GPU unusable, and only then', async () => {
+    const tried: string[] = []
+    const step = (name: string, error?: Error): SmokeStep => ({
+      ...{ name, small: true },
+      run: () => {
+        tried.push(name)
+        if (error !== undefined) throw error
+      },
+    })
+    const fault = new CudaError('driver', 'cuStreamSynchronize', 700, { name: 'ILLEGAL_ADDRESS', text: '' })
+    const part = smokeOf([step('a'), step('b', new Error('no')), step('c', fault), step('d')])
+    const gpu = simulatedGpu()
+    const first = await outcomeOf('smoke', gpu, part)
+    expect(first.begun).toMatchObject({ step: 'c', lost: true })
+    await outcomeOf('smoke', { ...gpu, after: 'c' }, part)
+    expect(tried).toEqual(['a', 'b', 'c', 'd'])
+    const closed = await outcomeOf('smoke', gpu, smokeOf([step('x', new Error('no device')), step('y')]))
+    expect([tried.at(-1), closed.notes]).toEqual(['x', ['no device could be opened: nothing else was tried']])
+  })
+
   it('prelude: passes, and finds a second body that rounds ties wrongly', async () => {
     const good = await outcomeOf('prelude', simulatedGpu())
     expect(good.errors).toEqual([])
@@ -200,7 +235,7 @@ describe('the sanitizer', { timeout: 120_000 }, () => {
     const before = { ...process.env }
     Object.assign(process.env, sim.environment, { PULLBACK_CACHE: folder })
     try {
-      const script = 'if [ "$2" = racecheck ]; then echo a step was trained; exit 0; fi; shift 8; exec "$@"'
+      const script = 'if [ "$2" = racecheck ]; then echo a step was trained; exit 0; fi; shift 10; exec "$@"'
       expect((await told(fake('running', script))).errors).toEqual([])
     } finally {
       process.env = before
@@ -226,7 +261,7 @@ describe('the check', { timeout: 120_000 }, () => {
   }
 
   it.each([
-    [['--only', 'prelude,colours'], /^gpu:check: expected parts among prelude, .*, got 'colours'\. Try --help\.\n$/],
+    [['--only', 'prelude,colours'], /^gpu:check: expected parts among smoke, .*, got 'colours'\. Try --help\.\n$/],
     [['--seed', '-1'], /^gpu:check: Option '--seed' argument is ambiguous\. Try --help\.\n$/],
     [['--seed=x'], /^gpu:check: expected --seed to be an integer from 0 to 2147483647, got 'x'\. Try --help\.\n$/],
     [['--fast'], /^gpu:check: Unknown option '--fast'\. Try --help\.\n$/],
@@ -274,6 +309,26 @@ describe('the check', { timeout: 120_000 }, () => {
       found: expect.arrayContaining([expect.stringMatching(/^cuDNN: /)]) as unknown,
       parts: [{ part: 'memory', verdict: 'passed', errors: [] }],
     })
+  })
+
+  it('goes on behind a step that ends its process or hangs, and names it', async () => {
+    const program = join(folder, 'steps.mjs')
+    const text = `
+      const after = process.argv[process.argv.indexOf('--after') + 1]
+      const begin = (step) => process.send({ kind: 'begun', step, what: 'trying' })
+      const compared = (name) => process.send({ kind: 'compared', comparison: { name, cases: 1, worst: 0, tolerance: 0 } })
+      if (!process.argv.includes('--after')) { begin('a'); compared('a'); begin('b'); process.kill(process.pid, 'SIGSEGV') }
+      if (after === 'b') { begin('c'); setInterval(() => undefined, 1000) }
+      if (after === 'c') { begin('d'); process.send({ kind: 'lost' }); process.disconnect() }
+      if (after === 'd') { begin('e'); compared('e'); process.disconnect() }`
+    writeFileSync(program, text)
+    const options = { program, seconds: 60, stepSeconds: 4, size: 'small', seed: 1 } as const
+    const outcome = await runApart('smoke', options)
+    expect(outcome.comparisons.map(({ name }) => name)).toEqual(['a', 'e'])
+    expect(outcome.errors).toEqual([
+      'b, trying: its process ended with SIGSEGV',
+      'c, trying: cut after 4 seconds; what it had compared by then stands',
+    ])
   })
 
   it('cuts a part whose time is up, and says so', async () => {

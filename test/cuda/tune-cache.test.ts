@@ -32,6 +32,7 @@ const entries: fc.Arbitrary<TuningEntry> = fc
       recipe: fc.string({ maxLength: 40 }),
       microseconds: fc.double({ min: 0, noNaN: true, noDefaultInfinity: true }),
       others: fc.dictionary(fc.string(), fc.double({ min: 0, noNaN: true, noDefaultInfinity: true }), { maxKeys: 4 }),
+      accepted: fc.constant(true as const),
     },
     { requiredKeys: ['id', 'others'] },
   )
@@ -210,13 +211,46 @@ describe('with the tuner', () => {
     expect(unreleased(task)).toEqual(['own'])
   })
 
-  test('a single candidate is kept if it has a recipe, without a time', () => {
+  test('a single candidate is kept without a time', () => {
     const place = folder()
     const { tuner, cache } = tunerWith(place, 'a')
     tuner.choose(fakeTask('p', () => [fakeCandidate('a', { recipe: 'A' })]))
     tuner.choose(fakeTask('q', () => [fakeCandidate('own')]))
     expect(cache.get('p')).toEqual({ id: 'a', recipe: 'A', others: {} })
-    expect(cache.get('q')).toBeUndefined()
+    expect(cache.get('q')).toEqual({ id: 'own', others: {} })
+  })
+
+  test('what was accepted once is not asked again with the same libraries, unless everything is checked', () => {
+    const place = folder()
+    const asked: string[] = []
+    const accepting = () => ({
+      ...fakeTask('p', list),
+      acceptance: (_: unknown, { id }: { readonly id: string }) => (asked.push(id), undefined),
+    })
+    tunerWith(place, 'b').tuner.choose(accepting())
+    expect(asked).toEqual(['b'])
+    tunerWith(place, 'a').tuner.choose(accepting())
+    const required = tunerWith(place, 'a').tuner
+    required.require({ p: 'b' })
+    expect(required.choose(accepting()).id).toBe('b')
+    expect(asked).toEqual(['b'])
+    const { bench } = fakeBench({})
+    new Tuner({ bench, mode: 'time', verify: true, cache: open(place).cache }).choose(accepting())
+    const elsewhere = open(place, { ...identity, driver: '13010' }).cache
+    new Tuner({ bench, mode: 'time', verify: false, cache: elsewhere }).choose(accepting())
+    expect(asked).toEqual(['b', 'b', 'a'])
+  })
+
+  test('an entry that nobody accepted is asked as a fresh one, and what fails is tuned again', () => {
+    const place = folder()
+    tunerWith(place, 'b').tuner.choose(fakeTask('p', list))
+    const { tuner } = tunerWith(place, 'b')
+    const task = {
+      ...fakeTask('p', list),
+      acceptance: (_: unknown, { id }: { readonly id: string }) => (id === 'b' ? 'unfit' : undefined),
+    }
+    expect(tuner.choose(task).id).not.toBe('b')
+    expect(tuner.counts).toMatchObject({ retuned: 1, dropped: 2, timed: 1 })
   })
 
   test('heuristics neither read nor write it', () => {

@@ -1,6 +1,7 @@
 // A bench of nothing: memory is arrays, a candidate is a function over them, and a batch takes as long as the test says.
 import type { Bench, Recording } from '../../src/cuda/tune/bench.ts'
 import type { DevicePointer } from '../../src/cuda/ffi/values.ts'
+import { Tuner, type TunerOptions } from '../../src/cuda/tune/index.ts'
 import type { TuningTask } from '../../src/cuda/tune/task.ts'
 import type { Candidate, Lowered } from '../../src/cuda/work.ts'
 import { PullbackError } from '../../src/tensor/errors.ts'
@@ -187,4 +188,18 @@ export function fakeTask(
 /** Whether each candidate that was made is released, but those listed. */
 export function unreleased(task: FakeTask): readonly string[] {
   return task.made.filter(({ released }) => released === 0).map(({ id }) => id)
+}
+
+/** A tuner over a bench of nothing, with all that can be seen of both. */
+export function tunerOver(given: FakeBenchOptions, options: Partial<TunerOptions> = {}) {
+  const fake = fakeBench(given)
+  const notes: string[] = []
+  const tuner = new Tuner({
+    bench: fake.bench,
+    mode: 'time',
+    verify: false,
+    note: (said) => notes.push(said),
+    ...options,
+  })
+  return { ...fake, tuner, notes }
 }

@@ -2,33 +2,20 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { CudaError } from '../../src/cuda/ffi/status.ts'
-import { Tuner, type TunerOptions, type TuningCache, tuningOptions } from '../../src/cuda/tune/index.ts'
+import { type TuningCache, tuningOptions } from '../../src/cuda/tune/index.ts'
 import { median, timeCandidates } from '../../src/cuda/tune/timing.ts'
 import { PullbackError, ValueError } from '../../src/tensor/errors.ts'
 import { at, range } from '../../src/tensor/shape.ts'
 import { runs } from '../runs.ts'
 import {
-  type FakeBenchOptions,
   type FakeCandidate,
   FakeMemory,
   fakeBench,
   fakeCandidate,
   fakeTask,
+  tunerOver,
   unreleased,
 } from './tune-fake.ts'
-
-function tunerOver(given: FakeBenchOptions, options: Partial<TunerOptions> = {}) {
-  const fake = fakeBench(given)
-  const notes: string[] = []
-  const tuner = new Tuner({
-    bench: fake.bench,
-    mode: 'time',
-    verify: false,
-    note: (said) => notes.push(said),
-    ...options,
-  })
-  return { ...fake, tuner, notes }
-}
 
 const names = (count: number): string[] => range(count).map((index) => `c${index}`)
 const three = () => names(3).map((id) => fakeCandidate(id))
@@ -261,40 +248,15 @@ describe('steps that share a choice', () => {
   })
 })
 
-describe('a budget', () => {
-  test('that is used up: what is left takes the first, once said, and is not kept', () => {
-    const kept: string[] = []
-    const cache = { get: () => undefined, set: (key: string) => kept.push(key) } as unknown as TuningCache
-    const { tuner, notes } = tunerOver({ time: (id) => (id === 'c1' ? 1 : 10) }, { cache, budget: 1e-6 })
-    const chosen = ['a', 'b', 'c'].map((key) => tuner.choose(fakeTask(key, three)).id)
-    expect(chosen).toEqual(['c1', 'c0', 'c0'])
-    expect(kept).toEqual(['a'])
-    expect(tuner.counts).toMatchObject({ timed: 1, untimed: 2 })
-    expect(notes).toHaveLength(1)
-    expect(notes[0]).toMatch(/PULLBACK_TUNE_SECONDS allows no more/)
-  })
-
-  test('of no time at all is one of heuristics', () => {
-    const { tuner } = tunerOver({}, { budget: 0 })
-    expect(tuner.choose(fakeTask('a', three)).id).toBe('c0')
-    expect(tuner.counts).toMatchObject({ timed: 0, untimed: 1 })
-  })
-
-  test('is read from the environment', () => {
-    const budget = (text?: string) => tuningOptions(text === undefined ? {} : { PULLBACK_TUNE_SECONDS: text }).budget
-    expect([budget(), budget('90'), budget('0')]).toEqual([40_000, 90_000, 0])
-    for (const wrong of ['soon', '-1']) expect(() => budget(wrong)).toThrow(/expected PULLBACK_TUNE_SECONDS/)
-  })
-})
-
 test('a problem is open as long as nothing says how it will be settled', () => {
-  const cache = { get: (key: string) => (key === 'kept' ? {} : undefined), set: () => undefined }
+  const cache = { get: (key: string) => (key === 'kept' ? { id: 'c2' } : undefined), set: () => undefined }
   const { tuner } = tunerOver({}, { cache: cache as unknown as TuningCache })
   tuner.require({ wanted: 'c1' })
   tuner.choose(fakeTask('settled', three))
   expect(['fresh', 'kept', 'wanted', 'settled'].map((key) => tuner.isOpen(key))).toEqual([true, false, false, false])
   expect(['fresh', 'settled'].map((key) => tuner.isSettled(key))).toEqual([false, true])
   expect(tunerOver({}, { mode: 'heuristics' }).tuner.isOpen('fresh')).toBe(false)
+  expect(['fresh', 'kept', 'wanted', 'settled'].map((key) => tuner.known(key))).toEqual([undefined, 'c2', 'c1', 'c0'])
   expect(tuner.chosen()).toEqual({ wanted: 'c1', settled: 'c0' })
 })
 

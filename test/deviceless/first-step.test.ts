@@ -7,7 +7,18 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { PrintedSource } from '../../src/compile/print/index.ts'
 import { proposalLimits } from '../../src/cuda/contractions.ts'
-import { convCandidates, convKey, convProblem, isConvolution } from '../../src/cuda/conv/index.ts'
+import {
+  type ConvFusion,
+  type ConvProblem,
+  NoPlanError,
+  convCandidates,
+  convFromRecipe,
+  convKey,
+  convProblem,
+  isConvolution,
+} from '../../src/cuda/conv/index.ts'
+import { fuseSteps } from '../../src/cuda/fusions/arrange.ts'
+import type { Fusion } from '../../src/cuda/fusions/fusion.ts'
 import { groupedCandidate } from '../../src/cuda/kernels/grouped.ts'
 import { lowerStep } from '../../src/cuda/library.ts'
 import { lowerPlan } from '../../src/cuda/lower.ts'
@@ -72,7 +83,73 @@ describe.skipIf(missing)('the first step', () => {
     )
     expect(planned).toBeGreaterThan(4 * problems.size)
   })
+
+  test('has a plan that compiles nothing for each convolution, for when the time for tuning is over', () => {
+    const session = h200Session(libraries)
+    const equations = libraryEquations(plan).filter(isConvolution)
+    const problems = new Map(equations.map((equation) => convProblem(equation, 'tf32')).map((it) => [convKey(it), it]))
+    const without: string[] = []
+    const time = seconds(() => {
+      for (const [key, problem] of problems) {
+        const [quick] = taken(convCandidates(session, problem, { compiledEngines: 0 }), 1)
+        if (quick === undefined) without.push(key)
+        quick?.release?.()
+      }
+    })
+    session.release()
+    console.log(`cuDNN: a plan that compiles nothing for ${problems.size - without.length} convolutions in ${time}`)
+    expect(without).toEqual([])
+  })
+
+  test('makes plans again from what the tuning cache keeps, without compiling their kernels', () => {
+    const session = h200Session(libraries)
+    const fusions = fuseSteps(plan).steps.flatMap((step) => (step.kind === 'fused' ? question(step.fusion) : []))
+    const distinct = new Map(fusions.map((one) => [convKey(one.problem, one.fusion), one]))
+    const [built, again]: [number[], number[]] = [[], []]
+    const refused: string[] = []
+    // every fourth one, and of those the first that compiles its kernel
+    for (const [key, { problem, fusion }] of [...distinct].filter((_, index) => index % 4 === 0)) {
+      const began = performance.now()
+      const [first] = taken(convCandidates(session, problem, { fusion }), 1)
+      if (first?.recipe === undefined || first.recipe.length < compiledBytes) continue
+      built.push(performance.now() - began)
+      first.release?.()
+      const start = performance.now()
+      const restored = convFromRecipe(session, problem, first.recipe, { fusion })
+      again.push(performance.now() - start)
+      if (restored === undefined) refused.push(key)
+      restored?.release?.()
+    }
+    session.release()
+    const mean = (list: readonly number[]): string =>
+      (list.reduce((sum, ms) => sum + ms, 0) / Math.max(1, list.length)).toFixed(1)
+    console.log(
+      `cuDNN: ${built.length} plans with a kernel compiled for them, ${mean(built)} ms each, from their JSON ${mean(again)} ms each, ${Math.max(...again).toFixed(1)} at most`,
+    )
+    expect(built.length).toBeGreaterThan(2)
+    expect(refused).toEqual([])
+  })
 })
+
+/** A plan's JSON without a kernel in it has 2 KB, one with has 50 and more. */
+const compiledBytes = 12_000
+
+/** The first few of a list that is made as it is read; none where there are none. */
+function taken(candidates: Generator<Candidate>, most: number): readonly Candidate[] {
+  const found: Candidate[] = []
+  try {
+    for (const candidate of candidates) if (found.push(candidate) === most) break
+  } catch (error) {
+    if (!(error instanceof NoPlanError)) throw error
+  }
+  return found
+}
+
+/** The graph of a fused convolution. */
+function question({ way, contraction: { equation } }: Fusion): { problem: ConvProblem; fusion: ConvFusion }[] {
+  if (way.kind === 'product' || equation.primitive === 'dot') return []
+  return [{ problem: convProblem(equation, 'tf32'), fusion: way.kind === 'chain' ? way.epilogue : 'statistics' }]
+}
 
 /** Every kernel that the step runs, whichever candidate wins: those of our own candidates are among them. */
 function kernelsOf(plan: ModelPlans['training']): readonly PrintedSource[] {

@@ -7,12 +7,17 @@ import { assemblerUsage } from '../cuda/print-nvrtc.ts'
 import { absent } from '../cuda/wheels.ts'
 import { checkKernels } from '../gpu/prelude-kernels.ts'
 import { preludeSweeps } from '../gpu/prelude-sweeps.ts'
+import { smokeKernels } from '../gpu/smoke-driver.ts'
 import { findLibraries } from './libraries.ts'
 
 const { nvrtc } = findLibraries()
 if (nvrtc === undefined) absent('the kernels of gpu:check are not compiled, because there is no NVRTC')
 
-const sources: readonly PrintedSource[] = [...preludeSweeps().map(({ source }) => source), ...checkKernels]
+const sources: readonly PrintedSource[] = [
+  ...preludeSweeps().map(({ source }) => source),
+  ...checkKernels,
+  ...smokeKernels,
+]
 
 describe.skipIf(nvrtc === undefined)('NVRTC compiles the kernels of gpu:check', () => {
   test.each(['sm_80', 'sm_90', 'sm_100'])('each by itself, without spills, for %s', (architecture) => {

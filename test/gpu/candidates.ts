@@ -2,7 +2,7 @@
 // cuBLASLt's first proposals) against plain kernels of ours: a program only runs the one that was chosen.
 import type { ConvEquation } from '../../src/compile/index.ts'
 import { convDepth } from '../../src/compile/index.ts'
-import { convCandidates, convKey, convProblem, deviceSession } from '../../src/cuda/conv/index.ts'
+import { convCandidates, convFromRecipe, convKey, convProblem, deviceSession } from '../../src/cuda/conv/index.ts'
 import type { CudaDevice } from '../../src/cuda/device.ts'
 import { groupedCandidate } from '../../src/cuda/kernels/grouped.ts'
 import { plainCandidate } from '../../src/cuda/kernels/index.ts'
@@ -32,7 +32,7 @@ const grouped = (width: number, stride: number, size: number): Geometry => ({
 })
 
 /** The model's kinds: the stem, squeezing and expanding, projecting with a stride, and the grouped ones of every stage. */
-const geometries: readonly Geometry[] = [
+export const geometries: readonly Geometry[] = [
   ...[grouped(4, 2, 28), grouped(8, 1, 14), grouped(16, 2, 14), grouped(32, 1, 7)],
   { images: [4, 28, 28, 128], out: 256, kernel: 1, stride: 2, groups: 1 },
   grouped(4, 1, 28),
@@ -40,10 +40,10 @@ const geometries: readonly Geometry[] = [
   { images: [2, 64, 64, 3], out: 64, kernel: 7, stride: 2, groups: 1 },
 ]
 
-const few: readonly Geometry[] = [{ images: [1, 7, 9, 64], out: 64, kernel: 3, stride: 1, groups: 16 }]
+export const few: readonly Geometry[] = [{ images: [1, 7, 9, 64], out: 64, kernel: 3, stride: 1, groups: 16 }]
 
 /** [m, n, k], and which side is transposed. */
-const products: readonly (readonly [m: number, n: number, k: number, turned: string])[] = [
+export const products: readonly (readonly [m: number, n: number, k: number, turned: string])[] = [
   [64, 1000, 2048, 'NT'],
   [64, 2048, 1000, 'NN'],
   [1000, 2048, 64, 'TN'],
@@ -53,7 +53,8 @@ const products: readonly (readonly [m: number, n: number, k: number, turned: str
 /** cuDNN's proposals for each convolution: compiling one takes up to half a second. */
 const mostProposals = 2
 
-function equations({ images, out, kernel, stride, groups }: Geometry, dtype: DType): readonly ConvEquation[] {
+/** A convolution and its two gradients. */
+export function equations({ images, out, kernel, stride, groups }: Geometry, dtype: DType): readonly ConvEquation[] {
   const pad = (kernel - 1) / 2
   const side = [pad, pad] as const
   const params: ConvParams = { stride: [stride, stride], padding: [side, side], dilation: [1, 1], groups }
@@ -68,8 +69,14 @@ function equations({ images, out, kernel, stride, groups }: Geometry, dtype: DTy
   ]
 }
 
-function convTask({ runtime: { session } }: CudaDevice, equation: ConvEquation, precision: Precision): TuningTask {
+/** A convolution as the check asks for it: our own kernel and cuDNN's first proposals against a plain one. */
+export function convTask(
+  { runtime: { session } }: CudaDevice,
+  equation: ConvEquation,
+  precision: Precision,
+): TuningTask {
   const problem = convProblem(equation, precision)
+  const cudnn = deviceSession(session.cudnn, session.dnn)
   return {
     key: convKey(problem),
     inputs: equation.inputs.map(({ type }) => type),
@@ -80,17 +87,18 @@ function convTask({ runtime: { session } }: CudaDevice, equation: ConvEquation, 
       const own = groupedCandidate(equation)
       if (own !== undefined) yield own
       let left = mostProposals
-      for (const candidate of convCandidates(deviceSession(session.cudnn, session.dnn), problem)) {
+      for (const candidate of convCandidates(cudnn, problem)) {
         yield candidate
         if (--left === 0) return
       }
     },
-    restore: () => undefined,
+    restore: (_, recipe) => (recipe === undefined ? undefined : convFromRecipe(cudnn, problem, recipe)),
     reference: () => plainCandidate(equation),
   }
 }
 
-function productTask(
+/** A product [m, n, k] likewise. */
+export function productTask(
   { runtime }: CudaDevice,
   [m, n, k, turned]: (typeof products)[number],
   dtype: DType,

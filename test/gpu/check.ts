@@ -2,7 +2,7 @@
 import { relative } from 'node:path'
 import type { Findings } from '../../src/cuda/doctor.ts'
 import { cudaProbe } from '../../src/cuda/index.ts'
-import { gpuOf } from './part.ts'
+import { type Part, gpuOf } from './part.ts'
 import { type Options, UsageError, parseOptions, usage } from './options.ts'
 import { type PartName, partNames, parts } from './parts.ts'
 import { factsOf, outcomeLines, resultsFile, table, verdict, writeResults } from './report.ts'
@@ -111,5 +111,6 @@ async function runOne(
     return noted(nothingOf(name), { kind: 'threw', name, error })
   }
   const seconds = Math.min(parts[name].seconds, left)
-  return runApart(name, { seconds, size, seed, told: (_, sofar) => keep(sofar) })
+  const { stepSeconds }: Part = parts[name]
+  return runApart(name, { seconds, stepSeconds, size, seed, told: (_, sofar) => keep(sofar) })
 }

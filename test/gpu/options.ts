@@ -9,6 +9,8 @@ export interface Options {
   readonly only: readonly PartName[] | undefined
   /** The part that this process is to run for another one. */
   readonly part: PartName | undefined
+  /** The step of it that ended the process before. */
+  readonly after: string | undefined
   readonly seed: number
   /** The folder of the results. */
   readonly out: string
@@ -28,6 +30,7 @@ ${partNames.map((name) => `  ${name.padEnd(12)}${parts[name].says}`).join('\n')}
 const flags = {
   only: { type: 'string', multiple: true },
   part: { type: 'string' },
+  after: { type: 'string' },
   seed: { type: 'string', default: '1' },
   out: { type: 'string', default: fileURLToPath(new URL('../../bench/results', import.meta.url)) },
   small: { type: 'boolean', default: false },
@@ -45,7 +48,7 @@ export function parseOptions(argv: readonly string[]): Options | 'help' {
   return {
     only: asked === undefined ? undefined : partNames.filter((name) => asked.includes(name)),
     part: values.part === undefined ? undefined : partNamed(values.part),
-    ...{ seed, out: values.out, size: values.small ? 'small' : 'full' },
+    ...{ after: values.after, seed, out: values.out, size: values.small ? 'small' : 'full' },
   }
 }
 

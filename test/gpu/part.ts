@@ -32,6 +32,10 @@ export interface Tell {
   skipped(sentence: string): void
   /** Something that could not be compared because it threw; the part goes on. */
   threw(name: string, error: unknown): void
+  /** What is tried from here on, and of which step: if the process ends, or hangs, it is named. */
+  begun(step: string, what: string): void
+  /** The GPU can do nothing more in this process: what is left is for another one. */
+  lost(): void
 }
 
 /** How a device is opened for a part. */
@@ -48,6 +52,8 @@ export interface Gpu {
   readonly size: 'full' | 'small'
   /** Of everything random. */
   readonly seed: number
+  /** The step that ended the process before this one: a part that has steps begins behind it. */
+  readonly after?: string | undefined
 }
 
 /** One part of the check. */
@@ -56,6 +62,8 @@ export interface Part {
   readonly says: string
   /** Seconds after which it is cut. */
   readonly seconds: number
+  /** Seconds after which a step is given up, of a part whose steps go on in another process where one of them ends it. */
+  readonly stepSeconds?: number
   /** Whether nothing else may use the GPU meanwhile. */
   readonly alone?: boolean
   run(gpu: Gpu, tell: Tell): Promise<void>
@@ -65,7 +73,10 @@ export interface Part {
  * The GPU of this process: first proposals instead of timed ones unless PULLBACK_TUNE says otherwise, since what is checked
  * are results, and timing every convolution takes minutes.
  */
-export function gpuOf(options: Pick<Gpu, 'size' | 'seed'>, source: Pick<CudaOptions, 'native' | 'machine'> = {}): Gpu {
+export function gpuOf(
+  options: Pick<Gpu, 'size' | 'seed' | 'after'>,
+  source: Pick<CudaOptions, 'native' | 'machine'> = {},
+): Gpu {
   return {
     ...options,
     open: ({ precision, environment = {} } = {}) => {
@@ -96,6 +107,20 @@ export async function withDevice<T>(
 /** `full` on a GPU, `small` where the check itself is tried. */
 export function sized({ size }: Pick<Gpu, 'size'>, full: number, small: number): number {
   return size === 'full' ? full : small
+}
+
+/** Whole arrays of bytes: how many differ, and which is the first. */
+export function equalBytes(tell: Tell, name: string, found: Uint8Array | undefined, expected: Uint8Array): void {
+  let [worst, first] = [0, -1]
+  expected.forEach((byte, i) => {
+    if (found?.[i] === byte) return
+    worst += 1
+    if (first < 0) first = i
+  })
+  tell.compared({
+    ...{ name, cases: expected.length, worst, tolerance: 0 },
+    ...(first < 0 ? {} : { where: `byte ${first} first` }),
+  })
 }
 
 /** Compares by `body`; what it throws is told, and the next comparison has its turn. */

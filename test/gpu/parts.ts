@@ -7,8 +7,9 @@ import type { Part } from './part.ts'
 import { prelude } from './prelude.ts'
 import { primitives } from './primitives.ts'
 import { sanitizer } from './sanitizer.ts'
+import { smoke } from './smoke.ts'
 
-export const parts = { prelude, primitives, laws, model, bits, memory, sanitizer } as const satisfies Readonly<
+export const parts = { smoke, prelude, primitives, laws, model, bits, memory, sanitizer } as const satisfies Readonly<
   Record<string, Part>
 >
 

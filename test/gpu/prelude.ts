@@ -5,7 +5,7 @@ import { operand } from '../../src/cuda/kernels/launch.ts'
 import type { DevicePointer } from '../../src/cuda/ffi/values.ts'
 import { type Bench, runtimeBench } from '../../src/cuda/tune/index.ts'
 import { at, range } from '../../src/tensor/shape.ts'
-import { type Gpu, type Part, type Tell, attempt, sized, withDevice } from './part.ts'
+import { type Gpu, type Part, type Tell, attempt, equalBytes, sized, withDevice } from './part.ts'
 import {
   accessBytes,
   accessed,
@@ -29,7 +29,7 @@ interface Shape {
 }
 
 /** Runs a kernel of 256 threads over some arrays, the last `results` of which it gives back; those begin as 0xa5. */
-function run(
+export function run(
   bench: Bench,
   source: PrintedSource,
   { blocks, numbers = [0], shared = 0 }: Shape,
@@ -91,27 +91,13 @@ function counted(bench: Bench, tell: Tell, name: string, source: PrintedSource, 
   tell.compared({ name, cases: wrong.length, worst, tolerance: 0, ...place })
 }
 
-/** Whole arrays of bytes. */
-function equal(tell: Tell, name: string, found: Uint8Array | undefined, expected: Uint8Array): void {
-  let [worst, first] = [0, -1]
-  expected.forEach((byte, i) => {
-    if (found?.[i] === byte) return
-    worst += 1
-    if (first < 0) first = i
-  })
-  tell.compared({
-    ...{ name, cases: expected.length, worst, tolerance: 0 },
-    ...(first < 0 ? {} : { where: `byte ${first} first` }),
-  })
-}
-
 function access(gpu: Gpu, bench: Bench, tell: Tell): void {
   const blocks = sized(gpu, 512, 1)
   const threads = 256 * blocks
   const given = randomBytes(gpu.seed, accessBytes(threads))
   const shape = { blocks, numbers: [threads] }
   const [found] = run(bench, kernels.access, shape, [given], [given.length])
-  equal(tell, '16, 8 and 4 bytes at once, bytes that differ', found, accessed(given, threads))
+  equalBytes(tell, '16, 8 and 4 bytes at once, bytes that differ', found, accessed(given, threads))
 }
 
 function vectors(gpu: Gpu, bench: Bench, tell: Tell): void {
@@ -121,7 +107,7 @@ function vectors(gpu: Gpu, bench: Bench, tell: Tell): void {
   const shape = { blocks, numbers: [regionBytes(threads)] }
   const [found] = run(bench, kernels.vectors, shape, [given], [given.length])
   const name = `1 to 8 elements of every dtype (${vectorRegions.length} ways), bytes that differ`
-  equal(tell, name, found, vectorOutput(given, threads))
+  equalBytes(tell, name, found, vectorOutput(given, threads))
 }
 
 function copies(gpu: Gpu, bench: Bench, tell: Tell): void {
@@ -129,7 +115,7 @@ function copies(gpu: Gpu, bench: Bench, tell: Tell): void {
   const given = randomBytes(gpu.seed + 1, 32 * 256 * blocks)
   const shape = { blocks, shared: kernels.copyBytes }
   const [found] = run(bench, kernels.copies, shape, [given], [given.length])
-  equal(tell, 'asynchronous copies, bytes that differ', found, copied(given))
+  equalBytes(tell, 'asynchronous copies, bytes that differ', found, copied(given))
 }
 
 function products(gpu: Gpu, bench: Bench, tell: Tell, dtype: 'f16' | 'bf16'): void {

@@ -10,6 +10,9 @@ export type Message =
   | { readonly kind: 'compared'; readonly comparison: Comparison }
   | { readonly kind: 'note' | 'skipped'; readonly sentence: string }
   | { readonly kind: 'threw'; readonly name: string; readonly error: string }
+  | { readonly kind: 'begun'; readonly step: string; readonly what: string }
+  | { readonly kind: 'lost' }
+  | { readonly kind: 'ended'; readonly why: string }
 
 /** All that a part came to, so far or in the end. */
 export interface Outcome {
@@ -21,18 +24,26 @@ export interface Outcome {
   /** What threw, and how the process ended where it did not end well. */
   readonly errors: readonly string[]
   readonly seconds: number
+  /** What was begun last, and whether the GPU was given up there. */
+  readonly begun?: { readonly step: string; readonly what: string; readonly lost: boolean }
 }
 
 /** How a part's process is started. */
 export interface RunOptions extends Pick<Gpu, 'size' | 'seed'> {
   /** Seconds left; the part is cut there or at its own limit. */
   readonly seconds: number
+  /** Seconds for each of its steps, where it goes on behind one that ends its process. */
+  readonly stepSeconds?: number | undefined
+  /** What runs the part; this program unless said otherwise. */
+  readonly program?: string
   /** Told of each message, with the outcome so far. */
   readonly told?: (message: Message, outcome: Outcome) => void
 }
 
 /** The program, whose `--part` is a part's process. */
-const program = fileURLToPath(new URL('main.ts', import.meta.url))
+const ownProgram = fileURLToPath(new URL('main.ts', import.meta.url))
+/** Seconds in which a process must have begun its first step. */
+const startSeconds = 40
 const root = fileURLToPath(new URL('../..', import.meta.url))
 
 /** A part's process: what it tells goes to whoever started it. */
@@ -42,6 +53,8 @@ export function messenger(send: (message: Message) => void): Tell {
     note: (sentence) => send({ kind: 'note', sentence }),
     skipped: (sentence) => send({ kind: 'skipped', sentence }),
     threw: (name, error) => send({ kind: 'threw', name, error: shown(error) }),
+    begun: (step, what) => send({ kind: 'begun', step, what }),
+    lost: () => send({ kind: 'lost' }),
   }
 }
 
@@ -69,6 +82,12 @@ export function noted(outcome: Outcome, message: Message): Outcome {
       return { ...outcome, skipped: message.sentence }
     case 'threw':
       return { ...outcome, errors: [...outcome.errors, `${message.name}: ${message.error}`] }
+    case 'ended':
+      return { ...outcome, errors: [...outcome.errors, message.why] }
+    case 'begun':
+      return { ...outcome, begun: { step: message.step, what: message.what, lost: false } }
+    case 'lost':
+      return outcome.begun === undefined ? outcome : { ...outcome, begun: { ...outcome.begun, lost: true } }
     default:
       return message satisfies never
   }
@@ -95,38 +114,69 @@ export async function runHere(name: PartName, part: Part, gpu: Gpu, told?: RunOp
   return { ...outcome, seconds: (performance.now() - began) / 1000 }
 }
 
-/** Runs a part in a process of its own until it ends or its time is up; never rejects. */
-export function runApart(name: PartName, { seconds, size, seed, told }: RunOptions): Promise<Outcome> {
+/**
+ * Runs a part in a process of its own until it ends or its time is up, and one with steps in another process behind a step
+ * that ended the one before; never rejects.
+ */
+export async function runApart(name: PartName, options: RunOptions): Promise<Outcome> {
   const began = performance.now()
+  const left = (): number => options.seconds - (performance.now() - began) / 1000
   let outcome = nothingOf(name)
-  const took = (): number => (performance.now() - began) / 1000
-  const parameters = ['--part', name, '--seed', String(seed), ...(size === 'small' ? ['--small'] : [])]
+  for (let after: string | undefined; ; after = outcome.begun?.step) {
+    const { begun: _, ...before } = outcome
+    const { why, ...next } = await runProcess(name, { ...options, seconds: left() }, before, after)
+    outcome = next
+    const { begun } = outcome
+    const behind = begun === undefined || options.stepSeconds === undefined ? '' : `${begun.step}, ${begun.what}: `
+    if (why !== undefined) outcome = noted(outcome, { kind: 'ended', why: `${behind}${why}` })
+    const more = options.stepSeconds !== undefined && begun !== undefined && (begun.lost || why !== undefined)
+    if (!more || left() < 1) return { ...outcome, seconds: (performance.now() - began) / 1000 }
+  }
+}
+
+/** One process of a part, which begins behind a step; what it came to is added to what is known. */
+function runProcess(
+  name: PartName,
+  { seconds, stepSeconds, size, seed, program = ownProgram, told }: RunOptions,
+  before: Outcome,
+  after: string | undefined,
+): Promise<Outcome & { readonly why?: string }> {
+  let outcome = before
+  const began = performance.now()
+  const took = (): number => before.seconds + (performance.now() - began) / 1000
+  const resumed = after === undefined ? [] : ['--after', after]
+  const parameters = ['--part', name, '--seed', String(seed), ...resumed, ...(size === 'small' ? ['--small'] : [])]
   const child = fork(program, parameters, { cwd: root, execArgv: ['--import', 'tsx'], stdio: 'inherit' })
   const stop = (): void => void child.kill('SIGKILL')
-  const cutOff = (): void => {
-    child.kill('SIGTERM') // so that it can end what it started
-    setTimeout(stop, 2000).unref()
-  }
   process.once('exit', stop)
-  let cut = false
-  const timer = setTimeout(() => {
-    cut = true
-    cutOff()
-  }, seconds * 1000)
+  let cut: number | undefined
+  const cutAfter = (limit: number): NodeJS.Timeout =>
+    setTimeout(() => {
+      cut = limit
+      child.kill('SIGTERM') // so that it can end what it started
+      setTimeout(stop, 2000).unref()
+    }, limit * 1000)
+  const timer = cutAfter(seconds)
+  let stepTimer = stepSeconds === undefined ? undefined : cutAfter(startSeconds)
   return new Promise((resolve) => {
     const end = (why: string | undefined): void => {
       clearTimeout(timer)
+      clearTimeout(stepTimer)
       process.off('exit', stop)
-      const errors = why === undefined ? outcome.errors : [...outcome.errors, why]
-      resolve({ ...outcome, errors, seconds: took() })
+      resolve({ ...outcome, seconds: took(), ...(why === undefined ? {} : { why }) })
     }
     child.on('message', (message) => {
+      const { kind } = message as Message
+      if (stepSeconds !== undefined && kind === 'begun') {
+        clearTimeout(stepTimer)
+        stepTimer = cutAfter(stepSeconds)
+      }
       outcome = { ...noted(outcome, message as Message), seconds: took() }
       told?.(message as Message, outcome)
     })
     child.once('error', (error) => end(`its process did not start: ${error.message}`))
     child.once('close', (code, signal) => {
-      if (cut) end(`cut after ${seconds.toFixed(0)} seconds; what it had compared by then stands`)
+      if (cut !== undefined) end(`cut after ${cut.toFixed(0)} seconds; what it had compared by then stands`)
       else if (code === 0) end(undefined)
       else end(`its process ended with ${signal ?? `exit code ${code ?? 'unknown'}`}`)
     })

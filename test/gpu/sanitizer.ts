@@ -95,7 +95,9 @@ async function compare(tell: Tell, sanitizer: string, tool: Tool): Promise<void>
     '--error-exitcode',
     String(foundSomething),
     '--target-processes',
-    'all',
+    'application-only', // it begins with node itself, which starts python3 and others
+    '--show-backtrace',
+    'no', // calls run on a stack of koffi's, which nobody can walk
   ]
   const program = [process.execPath, '--import', 'tsx', step]
   const settings = { PULLBACK_TUNE: 'heuristics', PULLBACK_VERIFY: '', ...process.env, ...tools[tool] }

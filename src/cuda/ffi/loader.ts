@@ -40,6 +40,7 @@ export interface Native {
 }
 
 interface Koffi {
+  config(settings: { readonly sync_stack_size: number }): void
   load(path: string): NativeLibrary
   decode: { string(address: bigint): string }
   alloc(type: 'uint8_t', length: number): bigint
@@ -53,9 +54,20 @@ interface Koffi {
  */
 const held = new Set<NativeLibrary>()
 
+/**
+ * Bytes of the stack that koffi gives to calls: what the libraries compile and load is written for the stack of a main thread,
+ * of 8 MiB and more, and koffi's own 2 MiB end in a segmentation fault where they do not suffice.
+ */
+export const stackBytes = 16 * 2 ** 20
+
 /** The foreign function interface of koffi. */
 export function koffiNative(): Native {
   const koffi = createRequire(import.meta.url)('koffi') as Koffi
+  try {
+    koffi.config({ sync_stack_size: stackBytes })
+  } catch {
+    // somebody has loaded a library before, and koffi keeps the stack that it has since then
+  }
   return {
     load: (path) => named(path, load(koffi, path)),
     text: (address) => koffi.decode.string(address),

@@ -3,7 +3,7 @@
 import { createRequire } from 'node:module'
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
-import type { NativeType } from './loader.ts'
+import { type NativeType, stackBytes } from './loader.ts'
 
 /** A function of a shared library that gives an int; its parameters are addresses, numbers, texts and lists of texts. */
 export interface ThreadedFunction {
@@ -81,7 +81,9 @@ function start(shared: Shared): boolean {
     const { workerData: shared } = require('node:worker_threads')
     if (Atomics.add(shared.state, 2, 1) < shared.closed)
       try {
-        const call = require(shared.koffi).load(shared.file).func(shared.name, 'int', shared.parameters)
+        const koffi = require(shared.koffi)
+        koffi.config({ sync_stack_size: ${stackBytes} })
+        const call = koffi.load(shared.file).func(shared.name, 'int', shared.parameters)
         ;(${serve.toString()})(call, shared.calls, shared.state, shared.firstResult)
       } finally {
         Atomics.add(shared.state, 3, 1)

@@ -70,13 +70,15 @@ export function fusionTask(fusion: Fusion, means: FusionMeans): TuningTask {
   const separate = (): Candidate => separateSteps(fusion, separately, means.lower(equation))
   const beside = { id: separately, make: separate }
   return {
-    key: keyOf(fusion, means),
+    key: fusionKey(fusion, means.precision),
     inputs: fusion.inputs,
     outputs: fusion.outputs,
     precision: means.precision,
     deterministic: means.deterministic,
     ...outputTolerances(fusion, means.precision),
-    candidates: () => inOrder(fusion, means, library, separate),
+    // in a hurry the separate steps: what is fused is compiled first, and slower where it does not suit
+    candidates: (hurried = false) =>
+      hurried && means.choice !== 'always' ? [separate()] : inOrder(fusion, means, library, separate),
     restore: (id, recipe) => {
       if (id === separately) return separate()
       const own = ownCandidate(fusion, means)
@@ -265,7 +267,7 @@ function productProblem({ way, contraction: { equation } }: Fusion, precision: C
 }
 
 /** The fusion as one line, the same for equal ones: what is fused, and a digest of the kernels and of how all hang together. */
-function keyOf(fusion: Fusion, { precision }: FusionMeans): string {
+export function fusionKey(fusion: Fusion, precision: ConvPrecision): string {
   const { contraction, kernels, inside, way } = fusion
   const whole = JSON.stringify([contraction.wires, kernels.map(({ wires }) => wires), inside, way.kind])
   const digest = createHash('sha256').update([whole, ...kernels.map(({ kernel }) => kernelKey(kernel))].join(' '))

@@ -15,6 +15,8 @@ export interface TuningEntry {
   readonly microseconds?: number
   /** The microseconds of those it won against, by id. */
   readonly others: Readonly<Record<string, number>>
+  /** That it has passed its task's acceptance, on this GPU and with these libraries, since the file is theirs alone. */
+  readonly accepted?: true
 }
 
 /** What the entries depend on: the GPU's model, the versions of the driver, of the libraries and of pullback. */
@@ -28,7 +30,7 @@ export function tuningIdentity({ gpu, versions }: Pick<Session, 'gpu' | 'version
 }
 
 /** Raised when the file's layout changes, or what ids and keys mean. */
-const format = 1
+const format = 2
 
 /** A folder's cache for one identity. */
 export class TuningCache {
@@ -150,7 +152,7 @@ function readEntries(file: string): Readonly<Record<string, unknown>> | undefine
 /** An entry as it was written; undefined where anything about it is not. */
 function readEntry(key: string, value: unknown): TuningEntry | undefined {
   if (!isRecord(value)) return undefined
-  const { id, recipe, microseconds, others, checksum: stored } = value
+  const { id, recipe, microseconds, others, accepted, checksum: stored } = value
   if (typeof id !== 'string' || !isRecord(others)) return undefined
   if (recipe !== undefined && typeof recipe !== 'string') return undefined
   if (microseconds !== undefined && typeof microseconds !== 'number') return undefined
@@ -160,6 +162,7 @@ function readEntry(key: string, value: unknown): TuningEntry | undefined {
     ...(recipe === undefined ? {} : { recipe }),
     ...(microseconds === undefined ? {} : { microseconds }),
     others: Object.fromEntries(times),
+    ...(accepted === true ? { accepted } : {}),
   }
   return checksum(key, entry) === stored ? entry : undefined
 }
@@ -168,8 +171,9 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-function checksum(key: string, { id, recipe, microseconds, others }: TuningEntry): string {
-  return digest(JSON.stringify([key, id, recipe ?? null, microseconds ?? null, Object.entries(others)]))
+function checksum(key: string, { id, recipe, microseconds, others, accepted }: TuningEntry): string {
+  const parts = [key, id, recipe ?? null, microseconds ?? null, Object.entries(others), accepted ?? null]
+  return digest(JSON.stringify(parts))
 }
 
 function digest(text: string): string {

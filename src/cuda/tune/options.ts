@@ -8,8 +8,13 @@ export interface TunerOptions {
   readonly bench: Bench
   /** 'heuristics' takes the first candidate that is offered: no timing, and the cache is neither read nor written. */
   readonly mode: 'time' | 'heuristics'
-  /** Milliseconds of timing after which the first candidates are taken, and not kept; no end unless said. */
+  /**
+   * Milliseconds of tuning (candidates made, compiled, timed and checked) after which ways are taken that cost nothing to
+   * make, and not kept; no end unless said. What is under way when they are over is brought to its end, one candidate at most.
+   */
   readonly budget?: number
+  /** The clock of the budget, in milliseconds; that of the process unless said. */
+  readonly now?: () => number
   /** Whether each chosen candidate is compared with a plain one. */
   readonly verify: boolean
   /** Undefined keeps nothing. */
@@ -31,7 +36,7 @@ export interface TuningCounts {
   cached: number
   /** By taking the only candidate. */
   single: number
-  /** By taking the first: on demand, for want of memory for the operands, or of time. */
+  /** By taking the first, or what costs nothing to make: on demand, for want of memory for the operands, or of time. */
   untimed: number
   /** By what `require` asked for, or what this process had chosen before. */
   required: number
@@ -44,7 +49,7 @@ export interface TuningCounts {
 /**
  * The tuner's part of the environment: PULLBACK_TUNE is `time` (the default: candidates are timed on the GPU, and the
  * winners kept in the cache) or `heuristics` (the libraries' first proposals, untimed); PULLBACK_TUNE_SECONDS says how long
- * that may take (40 unless it is set): what is left then takes the first proposals, and is timed at the next start;
+ * that may take (40 unless it is set): what is left then takes ways that need not be compiled, and is timed at the next start;
  * PULLBACK_VERIFY=1 checks each chosen candidate by its numbers.
  *
  * @throws ValueError for other values.
@@ -57,7 +62,7 @@ export function tuningOptions(environment: NodeJS.ProcessEnv): Pick<TunerOptions
   return { mode, verify: environment['PULLBACK_VERIFY'] === '1', budget: 1000 * tuningSeconds(environment) }
 }
 
-/** A first step is to be there after a minute; half of the rest is for planning and compiling. */
+/** A first step is to be there after a minute: the rest is for tracing, planning and compiling the other kernels. */
 const usualSeconds = 40
 
 function tuningSeconds(environment: NodeJS.ProcessEnv): number {

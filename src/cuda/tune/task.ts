@@ -27,15 +27,21 @@ export interface TuningTask {
   /**
    * The ways to solve it, the likeliest first; each belongs to whoever took it. What a list that is made as it is read
    * throws ends it.
+   *
+   * @param hurried Asks for ways that cost next to nothing to make before all others, such as kernels that need not be
+   * compiled: one of them is taken, and nobody times it.
    */
-  candidates(): Iterable<Candidate>
+  candidates(hurried?: boolean): Iterable<Candidate>
   /** The candidate of an id and its recipe, without heuristics; undefined where it cannot be made any more. */
   restore(id: string, recipe: string | undefined): Candidate | undefined
   /** A plain, exact way, which the chosen one is compared with where that is asked for. */
   reference?(): Candidate
   /** How far two values of an output may be apart; what `depth` explains by default. */
   readonly tolerance?: (output: number) => (a: number, b: number) => number
-  /** What makes a candidate unfit, in words, tried on operands that bring it out; always asked before one is taken. */
+  /**
+   * What makes a candidate unfit, in words, tried on operands that bring it out; asked before one is taken, unless the
+   * tuning cache says that it has passed on this GPU with these libraries.
+   */
   readonly acceptance?: (bench: Bench, candidate: Candidate) => string | undefined
 }
 

@@ -36,34 +36,41 @@ const mostRuns = 32
 const hopeless = 3
 
 /**
- * Times the candidates on random operands.
+ * Times the candidates on random operands; undefined where `isLate` says between two measurements that time is over.
  *
  * @throws PullbackError 'out-of-memory' where the operands do not fit once; 'device' where a candidate leaves the GPU
  * unusable.
  */
-export function timeCandidates(bench: Bench, task: TuningTask, candidates: readonly Candidate[]): Timings {
+export function timeCandidates(
+  bench: Bench,
+  task: TuningTask,
+  candidates: readonly Candidate[],
+  isLate: () => boolean = () => false,
+): Timings | undefined {
   return withOperands(bench, task, operandSets, (sets) =>
     cleanedUp((cleanup) => {
       const failed: Failed[] = []
       const scratch = largestScratch(bench, candidates, cleanup)
       const trials = fitting(candidates, scratch?.bytes ?? 0, failed).flatMap((candidate) => {
+        if (isLate()) return []
         const trial = cleanup.own(new Trial(bench, candidate, scratch?.address), (made) => made.release())
         return tryOut(candidate, failed, () => trial.begin(sets)) === true ? [trial] : []
       })
-      compare(trials, failed)
+      compare(trials, failed, isLate)
+      if (isLate()) return undefined
       return { timed: ranked(trials.filter(({ candidate }) => !isAmong(candidate, failed))), failed }
     }),
   )
 }
 
-/** Runs the rounds of those that are not hopeless. */
-function compare(trials: readonly Trial[], failed: Failed[]): void {
+/** Runs the rounds of those that are not hopeless, as long as there is time. */
+function compare(trials: readonly Trial[], failed: Failed[], isLate: () => boolean): void {
   const best = Math.min(...trials.map(({ microseconds }) => microseconds))
   const hopeful = trials.filter(({ microseconds }) => microseconds <= hopeless * best)
-  for (const trial of hopeful) tryOut(trial.candidate, failed, () => trial.lengthen())
+  for (const trial of hopeful) if (!isLate()) tryOut(trial.candidate, failed, () => trial.lengthen())
   for (const _ of range(rounds))
     for (const trial of hopeful)
-      if (!isAmong(trial.candidate, failed)) tryOut(trial.candidate, failed, () => trial.measure())
+      if (!isLate() && !isAmong(trial.candidate, failed)) tryOut(trial.candidate, failed, () => trial.measure())
 }
 
 function isAmong(candidate: Candidate, failed: readonly Failed[]): boolean {

@@ -4,6 +4,8 @@ import { PullbackError } from '../../tensor/errors.ts'
 import { isSticky } from '../runtime/failure.ts'
 import { Cleanup, attempt } from '../runtime/index.ts'
 import type { Candidate } from '../work.ts'
+import { Budget } from './budget.ts'
+import type { TuningEntry } from './cache.ts'
 import type { TunerOptions, TuningCounts } from './options.ts'
 import { type TuningTask, isOutOfMemory } from './task.ts'
 import { type Failed, messageOf, timeCandidates, tryOut } from './timing.ts'
@@ -23,12 +25,14 @@ export class Tuner {
   readonly #chosen = new Map<string, string>()
   readonly #wanted = new Map<string, string>()
   readonly #shared = new Map<string, Shared>()
+  readonly #budget: Budget
   #total = 0
-  /** Milliseconds that timing has taken. */
-  #spent = 0
   #late = false
 
-  constructor(private readonly options: TunerOptions) {}
+  constructor(private readonly options: TunerOptions) {
+    const { budget = Number.POSITIVE_INFINITY, now = () => performance.now() } = options
+    this.#budget = new Budget(budget, now)
+  }
 
   /** Says how many more different problems are to come, for `progress`. */
   announce(problems: number): void {
@@ -54,8 +58,18 @@ export class Tuner {
 
   /** Whether a problem's candidates are yet to be timed, as far as can be told before. */
   isOpen(key: string): boolean {
-    const known = this.#chosen.has(key) || this.#wanted.has(key) || this.options.cache?.get(key) !== undefined
-    return this.options.mode === 'time' && !known
+    return this.options.mode === 'time' && this.known(key) === undefined && !this.#budget.isSpent
+  }
+
+  /** The id that a problem will be settled by, or was, as far as can be told before. */
+  known(key: string): string | undefined {
+    const kept = this.options.mode === 'time' ? this.options.cache?.get(key)?.id : undefined
+    return this.#chosen.get(key) ?? this.#wanted.get(key) ?? kept
+  }
+
+  /** What `action` gives; the time that it takes is part of what tuning may take. */
+  spend<T>(action: () => T): T {
+    return this.#budget.spend(action)
   }
 
   /** The id chosen for each problem so far, and that wanted for those to come: what a checkpoint keeps. */
@@ -101,8 +115,9 @@ export class Tuner {
     const id = this.#chosen.get(task.key) ?? this.#wanted.get(task.key)
     if (id === undefined) return undefined
     const entry = this.options.cache?.get(task.key)
-    const found = (entry?.id === id ? task.restore(id, entry.recipe) : undefined) ?? this.#offered(task, id)
-    if (this.#isUsable(task, found)) {
+    const kept = entry?.id === id ? task.restore(id, entry.recipe) : undefined
+    const found = kept ?? this.#offered(task, id)
+    if (this.#isUsable(task, found, kept === undefined ? undefined : entry)) {
       this.counts.required += 1
       return found
     }
@@ -129,7 +144,7 @@ export class Tuner {
     const entry = this.options.cache?.get(task.key)
     if (entry === undefined) return undefined
     const candidate = task.restore(entry.id, entry.recipe)
-    if (this.#isUsable(task, candidate)) {
+    if (this.#isUsable(task, candidate, entry)) {
       this.counts.cached += 1
       return candidate
     }
@@ -138,41 +153,38 @@ export class Tuner {
     return undefined
   }
 
-  /** The best of the candidates that work; the others are released. */
+  /** The best of the candidates that work; where time is over, one that costs nothing to make. */
   #fresh(task: TuningTask): Candidate {
-    const { mode, budget = Number.POSITIVE_INFINITY } = this.options
-    if (mode !== 'time') return this.#first(task)
-    if (this.#spent >= budget) {
-      if (!this.#late)
-        this.#note(
-          `candidates were timed for ${(this.#spent / 1000).toFixed(0)} s, and PULLBACK_TUNE_SECONDS allows no more: what is left takes the libraries' first proposals, and is timed at the next start.`,
-        )
-      this.#late = true
-      return this.#first(task)
-    }
-    const [began, before] = [performance.now(), this.#spent]
-    try {
-      return this.#fastest(task)
-    } finally {
-      this.#spent = before + performance.now() - began // what candidates chose for their parts is within
-    }
+    if (this.options.mode !== 'time') return this.#first(task, false)
+    const found = this.#budget.isSpent ? undefined : this.#budget.spend(() => this.#fastest(task))
+    return found ?? this.#hurriedly(task)
   }
 
-  #first(task: TuningTask): Candidate {
+  #hurriedly(task: TuningTask): Candidate {
+    if (!this.#late)
+      this.#note(
+        `tuning took ${(this.#budget.spent / 1000).toFixed(0)} s, and PULLBACK_TUNE_SECONDS allows no more: what is left takes ways that need not be compiled, and is timed at the next start.`,
+      )
+    this.#late = true
+    return this.#first(task, true)
+  }
+
+  #first(task: TuningTask, hurried: boolean): Candidate {
     const failed: Failed[] = []
-    for (const candidate of task.candidates())
-      if (this.#isUsable(task, candidate, failed)) {
+    for (const candidate of task.candidates(hurried))
+      if (this.#isUsable(task, candidate, undefined, failed)) {
         this.counts.untimed += 1
         return candidate
       }
     throw nothingLeft(task, failed)
   }
 
-  #fastest(task: TuningTask): Candidate {
+  /** The others are released; undefined, and all released, where time is over before all are made and timed. */
+  #fastest(task: TuningTask): Candidate | undefined {
     const candidates = this.#collect(task)
-    let winner: Candidate
+    let winner: Candidate | undefined
     try {
-      winner = this.#best(task, candidates)
+      winner = this.#budget.isSpent ? undefined : this.#best(task, candidates)
     } catch (error) {
       attempt(() => releaseAll(candidates))
       throw error
@@ -181,16 +193,19 @@ export class Tuner {
       releaseAll(candidates.filter((candidate) => candidate !== winner))
       return winner
     } catch (error) {
-      attempt(() => winner.release?.())
+      attempt(() => winner?.release?.())
       throw error
     }
   }
 
-  /** All candidates, or those before one that could not be made. */
+  /** All candidates; those before one that could not be made, or with which time was over. */
   #collect(task: TuningTask): readonly Candidate[] {
     const candidates: Candidate[] = []
     try {
-      for (const candidate of task.candidates()) candidates.push(candidate)
+      for (const candidate of task.candidates()) {
+        candidates.push(candidate)
+        if (this.#budget.isSpent) break
+      }
     } catch (error) {
       if (isSticky(error) || candidates.length === 0) {
         attempt(() => releaseAll(candidates))
@@ -201,22 +216,27 @@ export class Tuner {
     return candidates
   }
 
-  #best(task: TuningTask, candidates: readonly Candidate[]): Candidate {
+  /** Undefined where time was over before all were timed and one was found sound. */
+  #best(task: TuningTask, candidates: readonly Candidate[]): Candidate | undefined {
     const failed: Failed[] = []
-    const { order, times, keep } = this.#rank(task, candidates, failed)
-    const winner = order.find((candidate) => this.#isSound(task, candidate, failed))
+    const ranking = this.#rank(task, candidates, failed)
+    if (ranking === undefined) return undefined
+    const { order, times, keep } = ranking
+    const winner = order.find((candidate) => this.#budget.isSpent || this.#isSound(task, candidate, failed))
+    if (this.#budget.isSpent) return undefined
     if (winner === undefined) throw nothingLeft(task, failed)
     if (keep) this.#keep(task, winner, times)
     return winner
   }
 
-  #rank(task: TuningTask, candidates: readonly Candidate[], failed: Failed[]): Ranking {
+  #rank(task: TuningTask, candidates: readonly Candidate[], failed: Failed[]): Ranking | undefined {
     if (candidates.length <= 1) {
       this.counts.single += candidates.length
       return { order: candidates, times: new Map(), keep: true }
     }
     try {
-      const timings = timeCandidates(this.options.bench, task, candidates)
+      const timings = timeCandidates(this.options.bench, task, candidates, () => this.#budget.isSpent)
+      if (timings === undefined) return undefined
       for (const failure of timings.failed) this.#drop(task, failure, failed, 'info')
       this.counts.timed += 1
       const times = new Map(timings.timed.map(({ candidate, microseconds }) => [candidate, rounded(microseconds)]))
@@ -229,25 +249,30 @@ export class Tuner {
     }
   }
 
-  /** An own kernel without a rival is found as fast without the cache. */
+  /** Also one without a rival: that there is none takes a library's engines to find out. */
   #keep(task: TuningTask, winner: Candidate, times: ReadonlyMap<Candidate, number>): void {
     const microseconds = times.get(winner)
-    if (microseconds === undefined && winner.recipe === undefined) return
     const others = [...times].flatMap(([{ id }, time]) => (id === winner.id ? [] : [[id, time] as const]))
     this.options.cache?.set(task.key, {
       id: winner.id,
       ...(winner.recipe === undefined ? {} : { recipe: winner.recipe }),
       ...(microseconds === undefined ? {} : { microseconds }),
       others: Object.fromEntries(others),
+      ...(task.acceptance === undefined ? {} : { accepted: true }),
     })
   }
 
-  /** Whether a candidate that belongs to nobody else can be used; it is released where it cannot. */
-  #isUsable(task: TuningTask, candidate: Candidate | undefined, failed: Failed[] = []): candidate is Candidate {
+  /** Whether a candidate that belongs to nobody else, from an entry if it is, can be used; it is released where it cannot. */
+  #isUsable(
+    task: TuningTask,
+    candidate: Candidate | undefined,
+    entry?: TuningEntry,
+    failed: Failed[] = [],
+  ): candidate is Candidate {
     if (candidate === undefined) return false
     let usable = false
     try {
-      usable = this.#isSound(task, candidate, failed)
+      usable = this.#isSound(task, candidate, failed, entry?.accepted)
     } finally {
       if (!usable) attempt(() => candidate.release?.())
     }
@@ -256,11 +281,11 @@ export class Tuner {
 
   /**
    * Whether a candidate is fit for the task, and agrees with the reference where that is to be checked; one that is not or
-   * does not is dropped.
+   * does not is dropped. One that was `accepted` before is asked again only where everything is checked.
    */
-  #isSound(task: TuningTask, candidate: Candidate, failed: Failed[]): boolean {
+  #isSound(task: TuningTask, candidate: Candidate, failed: Failed[], accepted = false): boolean {
     const { verify, bench } = this.options
-    if (!verify && task.acceptance === undefined) return true
+    if (!verify && (accepted || task.acceptance === undefined)) return true
     const failures: Failed[] = []
     const unfit = (): string | undefined => task.acceptance?.(bench, candidate)
     const differs = (): string | undefined => (verify ? this.#compare(task, candidate) : undefined)

@@ -1,0 +1,93 @@
+// A start with warm caches on the simulated GPU: what was tuned is taken as it is, so that nothing is compiled, timed or tried
+// before the first run; and what is told of the way there counts every problem once.
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { traceFlat } from '../../src/autograd/trace.ts'
+import { CudaDevice } from '../../src/cuda/device.ts'
+import { CudaExecutable } from '../../src/cuda/executable.ts'
+import { cudaDevice } from '../../src/cuda/index.ts'
+import type { Preparation } from '../../src/tensor/device.ts'
+import * as ops from '../../src/tensor/ops/index.ts'
+import type { TensorType } from '../../src/tensor/program.ts'
+import { type Simulation, buildMilliseconds, simulation } from '../sim/library.ts'
+import type { Flat } from './fusions-harness.ts'
+
+let sim: Simulation
+let folder = ''
+beforeAll(async () => {
+  sim = await simulation()
+  folder = mkdtempSync(join(tmpdir(), 'pullback-warm-'))
+}, buildMilliseconds)
+beforeEach(() => {
+  sim.reset()
+  sim.seed(0)
+})
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+const types: readonly TensorType[] = [
+  { dtype: 'f16', shape: [2, 6, 6, 16] },
+  { dtype: 'f16', shape: [24, 1, 1, 16] },
+  { dtype: 'f32', shape: [24] },
+]
+
+/** A convolution with the statistics of its channels, and one with a ReLU behind it: both are tried before they are taken. */
+const program: Flat = ([x, w, bias]) => {
+  const y = ops.conv2d(x!, w!)
+  const wide = ops.cast(y, 'f32')
+  const axes = [0, 1, 2]
+  const shifted = ops.cast(ops.maximum(ops.add(ops.cast(ops.conv2d(ops.mul(x!, 2), w!), 'f32'), bias!), 0), 'f16')
+  return [y, ops.sum(wide, { axes }), ops.sum(ops.mul(wide, wide), { axes }), shifted]
+}
+
+/** What compiling the program takes on a device opened anew. */
+async function started(environment: Readonly<Record<string, string>> = {}) {
+  const settings = { PULLBACK_CACHE: folder, PULLBACK_FUSIONS: 'tuned', ...environment }
+  const device = cudaDevice({ native: sim.native, machine: sim.machine, environment: settings })
+  if (!(device instanceof CudaDevice)) throw new Error('another device')
+  const told: Preparation[] = []
+  device.watch((state) => told.push(state))
+  const { program: traced } = traceFlat(program, types, 'warm', { keepCalls: false })
+  const before = sim.report().counts
+  const executable = device.compile(traced, { optimize: 'fuse', donate: [], label: 'warm' })
+  if (!(executable instanceof CudaExecutable)) throw new Error('another executable')
+  const after = sim.report().counts
+  const calls = (name: string): number => (after[name] ?? 0) - (before[name] ?? 0)
+  const fused = executable.plan.steps.filter(({ kind }) => kind === 'fused').length
+  const outcome = {
+    ...{ fused, tuning: device.details()['tuning'], ways: executable.ways.map(({ id }) => id) },
+    ...{
+      launched: calls('cuLaunchKernel'),
+      executed: calls('cudnnBackendExecute'),
+      compiled: calls('nvrtcCompileProgram'),
+    },
+    last: told.filter(({ phase }) => phase === 'tuning').at(-1),
+  }
+  await device.close()
+  return outcome
+}
+
+test('takes what was tuned without trying it, and tries it where everything is to be checked', async () => {
+  const cold = await started()
+  expect(cold.fused).toBe(2)
+  expect(cold.launched).toBeGreaterThan(0)
+  expect(cold.last?.done).toBe(cold.last?.total)
+  const warm = await started()
+  expect([warm.launched, warm.executed, warm.compiled]).toEqual([0, 0, 0])
+  expect(warm.ways).toEqual(cold.ways)
+  expect(warm.tuning).toMatch(/^by time: \d+ cached/)
+  expect(warm.last?.done).toBe(warm.last?.total)
+  const checked = await started({ PULLBACK_VERIFY: '1' })
+  expect(checked.launched).toBeGreaterThan(0)
+  expect(checked.ways).toEqual(cold.ways)
+})
+
+test('takes separate steps and plans that compile nothing where there is no time, and times them at the next start', async () => {
+  const place = { PULLBACK_CACHE: join(folder, 'another') }
+  const late = await started({ ...place, PULLBACK_TUNE_SECONDS: '0' })
+  expect([late.launched, late.executed]).toEqual([0, 0])
+  expect(late.tuning).toMatch(/^by time: \d+ untimed;/)
+  expect(late.ways.filter((id) => id === 'separate')).toHaveLength(2)
+  expect((await started(place)).tuning).toMatch(/timed/)
+})
