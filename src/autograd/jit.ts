@@ -1,7 +1,7 @@
 // jit: a function compiled once for each tree, shapes, dtypes and static leaves of its arguments, then run as one
 // program. Tracing is trace.ts; optimizing and running are the device's.
 import type { Device, Executable, OptimizeLevel } from '../tensor/device.ts'
-import { commonDevice, withInterpreter, wrapStorage } from '../tensor/dispatch.ts'
+import { commonDevice, withInterpreter, wrapResults } from '../tensor/dispatch.ts'
 import { ValueError } from '../tensor/errors.ts'
 import { logLine } from '../tensor/log.ts'
 import { materialize } from '../tensor/ops/create.ts'
@@ -130,36 +130,46 @@ function donatedInputs(paths: readonly string[], donate: readonly number[]): num
 }
 
 function execute(label: string, tensors: readonly Tensor[], entry: Entry): unknown {
-  const givers = [...tensors, ...entry.constants]
-  checkDonation(label, tensors, entry)
-  for (const constant of entry.constants) constant.live(`${label}, which closed over it`)
-  const operands = givers.map((x) => materialize(x, label, entry.device))
-  const where = entry.donated.length === 0 ? undefined : new Error('donated')
-  const results = entry
-    .compiled()
-    .run(operands.map((x) => storageOf(x, label)))
-    .map(wrapStorage)
-  if (where !== undefined)
-    for (const index of entry.donated) {
-      at(operands, index).retire('donated', where)
-      at(givers, index).retire('donated', where)
-    }
-  givers.forEach((giver, i) => {
-    const operand = at(operands, i)
-    if (operand !== giver) operand.dispose() // a literal that got memory for this call
+  const { constants, device, donated, places, result } = entry
+  const givers = constants.length === 0 ? tensors : [...tensors, ...constants]
+  for (const constant of constants) constant.live(`${label}, which closed over it`)
+  if (donated.length > 0) checkDonation(label, givers, entry)
+  const operands = givers.map((x) => materialize(x, label, device))
+  const storages = entry.compiled().run(operands.map((x) => storageOf(x, label)))
+  const results = wrapResults(
+    storages,
+    donated.map((index) => at(operands, index)),
+  )
+  operands.forEach((operand, index) => {
+    if (operand !== givers[index]) operand.dispose() // a literal that got memory for this call
   })
-  return entry.result.rebuild(entry.places.map((place) => (typeof place === 'number' ? at(results, place) : place)))
+  return result.rebuild(places.map((place) => (typeof place === 'number' ? at(results, place) : place)))
 }
 
+/** Calls of functions that donate. */
+const calls = { count: 0 }
+
 /** A donated tensor's memory is overwritten, so nobody else may read it in the same call. */
-function checkDonation(label: string, tensors: readonly Tensor[], { constants, paths, donated }: Entry): void {
-  if (donated.length === 0 || new Set([...tensors, ...constants]).size === tensors.length + constants.length) return
+function checkDonation(label: string, givers: readonly Tensor[], entry: Entry): void {
+  calls.count += 1
+  let twice = false
+  for (const giver of givers) {
+    const payload = giver.live(label)
+    if (payload.kind !== 'stored') continue
+    twice ||= payload.seen === calls.count
+    payload.seen = calls.count
+  }
+  if (twice) refuseRepeated(label, givers, entry)
+}
+
+/** Throws if one of the tensors that are passed more than once is donated. */
+function refuseRepeated(label: string, givers: readonly Tensor[], { donated, paths }: Entry): void {
   for (const index of donated) {
-    const tensor = at(tensors, index)
-    const times = [...tensors, ...constants].filter((x) => x === tensor).length
+    const tensor = at(givers, index)
+    const times = givers.filter((x) => x === tensor).length
     if (times === 1 || tensor.live(label).kind !== 'stored') continue
-    const places = tensors.flatMap((x, i) => (x === tensor ? [`'${paths[i] ?? ''}'`] : []))
-    if (constants.includes(tensor)) places.push('a tensor the function closes over')
+    const places = paths.flatMap((path, i) => (givers[i] === tensor ? [`'${path}'`] : []))
+    if (givers.includes(tensor, paths.length)) places.push('a tensor the function closes over')
     throw new ValueError(
       `[${label}] expected each donated tensor once, got one ${showType(tensor)} as ${places.join(' and ')}. Copy it, or do not donate it.`,
     )

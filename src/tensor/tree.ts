@@ -1,6 +1,7 @@
 // Trees: tensors (or anything else that is no plain object or array) in nested plain objects and arrays. Parameters,
 // optimizer states and batches are trees; transformations work on their leaves in a fixed order (keys sorted).
 import { ValueError } from './errors.ts'
+import { at } from './shape.ts'
 
 /** Nested plain objects and arrays with leaves of type L. */
 export type Tree<L> = L | readonly Tree<L>[] | { readonly [key: string]: Tree<L> }
@@ -80,30 +81,39 @@ function fromEntries<A, B>(entries: readonly (readonly [string, A])[], make: (va
  */
 export function leavesAlong(structure: Structure, tree: unknown): readonly unknown[] | undefined {
   const leaves: unknown[] = []
-  const follow = (shape: StructureShape, node: unknown): boolean => {
-    switch (shape.kind) {
-      case 'leaf':
-        leaves.push(node)
-        return node !== undefined && node !== null && !Array.isArray(node) && !isPlainObject(node)
-      case 'nothing':
-        return node === shape.value
-      case 'array':
-        return (
-          Array.isArray(node) &&
-          node.length === shape.items.length &&
-          shape.items.every((item, i) => follow(item, node[i]))
-        )
-      case 'object':
-        return (
-          isPlainObject(node) &&
-          Object.keys(node).length === shape.entries.length &&
-          shape.entries.every(([key, child]) => Object.hasOwn(node, key) && follow(child, node[key]))
-        )
-      default:
-        return shape satisfies never
+  return follow(structure.shape, tree, leaves) ? leaves : undefined
+}
+
+/** Whether a tree is of this shape; its leaves are added to `leaves`. */
+function follow(shape: StructureShape, node: unknown, leaves: unknown[]): boolean {
+  switch (shape.kind) {
+    case 'leaf':
+      leaves.push(node)
+      return node !== undefined && node !== null && !Array.isArray(node) && !isPlainObject(node)
+    case 'nothing':
+      return node === shape.value
+    case 'array': {
+      const { items } = shape
+      if (!Array.isArray(node) || node.length !== items.length) return false
+      for (let index = 0; index < items.length; index++)
+        if (!follow(at(items, index), node[index], leaves)) return false
+      return true
     }
+    case 'object': {
+      const { entries } = shape
+      if (!isPlainObject(node)) return false
+      const keys = Object.keys(node)
+      if (keys.length !== entries.length) return false
+      for (let index = 0; index < entries.length; index++) {
+        const [key, child] = at(entries, index)
+        if (keys[index] !== key && !Object.hasOwn(node, key)) return false
+        if (!follow(child, node[key], leaves)) return false
+      }
+      return true
+    }
+    default:
+      return shape satisfies never
   }
-  return follow(structure.shape, tree) ? leaves : undefined
 }
 
 /** The leaves of a tree in order. */
