@@ -4,6 +4,7 @@ import type { Device } from '../tensor/device.ts'
 import { commonDevice, defaultDevice } from '../tensor/dispatch.ts'
 import { PullbackError, ValueError } from '../tensor/errors.ts'
 import { type TensorType, sameType, showType } from '../tensor/program.ts'
+import { at } from '../tensor/shape.ts'
 import { Tensor } from '../tensor/tensor.ts'
 import { type Structure, leavesAlong } from '../tensor/tree.ts'
 import { type Partition, partition } from './partition.ts'
@@ -21,11 +22,14 @@ export interface CallKind {
   readonly device: Device
   readonly rewriting: string
   readonly structure: Structure
-  /** What each leaf is: a tensor of a type, or a static value. */
   readonly leaves: readonly LeafKind[]
 }
 
-type LeafKind = { readonly type: TensorType } | { readonly value: unknown }
+/** What a leaf is: a tensor of a type, or a static value. */
+interface LeafKind {
+  readonly type: TensorType | undefined
+  readonly value: unknown
+}
 
 /**
  * The arguments of a call taken apart.
@@ -51,7 +55,9 @@ export function describeCall(label: string, args: readonly unknown[], chosen: De
 /** The kind of a call. Holds none of its tensors. */
 export function kindOf({ inputs, device }: Call): CallKind {
   const leaves = inputs.leaves.map((leaf) =>
-    leaf instanceof Tensor ? { type: { shape: leaf.shape, dtype: leaf.dtype } } : { value: leaf },
+    leaf instanceof Tensor
+      ? { type: { shape: leaf.shape, dtype: leaf.dtype }, value: undefined }
+      : { type: undefined, value: leaf },
   )
   return { device, rewriting: rewriting(), structure: inputs.structure, leaves }
 }
@@ -72,13 +78,14 @@ export function tensorsOfKind(
   if (leaves === undefined) return undefined
   const tensors: Tensor[] = []
   let stored = false
-  for (const [index, known] of kind.leaves.entries()) {
+  for (let index = 0; index < leaves.length; index++) {
     const leaf = leaves[index]
-    if ('value' in known) {
-      if (Object.is(leaf, known.value)) continue
+    const { type, value } = at(kind.leaves, index)
+    if (type === undefined) {
+      if (Object.is(leaf, value)) continue
       return undefined
     }
-    if (!(leaf instanceof Tensor) || !sameType(leaf, known.type)) return undefined
+    if (!(leaf instanceof Tensor) || !sameType(leaf, type)) return undefined
     const payload = leaf.live(label)
     if (payload.kind === 'stored' && payload.storage.device !== kind.device) return undefined
     stored ||= payload.kind === 'stored'

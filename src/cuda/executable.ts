@@ -6,7 +6,7 @@ import type { CompileOptions, Executable, Storage } from '../tensor/device.ts'
 import { bytesOf } from '../tensor/dtype.ts'
 import { InternalError } from '../tensor/errors.ts'
 import { type TensorType, sameType, showType } from '../tensor/program.ts'
-import { at, sizeOf, zip } from '../tensor/shape.ts'
+import { at, range, sizeOf, zip } from '../tensor/shape.ts'
 import { batchAdvice, batchOf } from './batch-advice.ts'
 import type { CudaDevice } from './device.ts'
 import type { CudaPlan } from './fusions/arrange.ts'
@@ -30,10 +30,14 @@ export class CudaExecutable implements Executable {
   readonly #replays: Replays
   readonly #profile: Profile | undefined
   readonly #inputTypes: readonly TensorType[]
+  /** The outputs', the very objects of the inputs' where they take those over: equal at a glance. */
+  readonly #outputTypes: readonly TensorType[]
   /** For each output the input whose storage it takes over, or undefined. */
   readonly #takeovers: readonly (number | undefined)[]
-  /** For each input that is taken over the output that does it. */
-  readonly #outputOf: ReadonlyMap<number, number>
+  /** For each input the output that takes it over, if there is one. */
+  readonly #outputOf: readonly (number | undefined)[]
+  /** The types of the outputs that take over nothing. */
+  readonly #freshTypes: readonly TensorType[]
   /** Memory of our own where temporaries are separate allocations. */
   #separate: readonly Block[] = []
   #runs = 0
@@ -45,7 +49,7 @@ export class CudaExecutable implements Executable {
     /** As the compiler made it, for printing. */
     readonly planned: Plan,
     readonly plan: CudaPlan,
-    private readonly types: readonly TensorType[],
+    types: readonly TensorType[],
     private readonly options: CompileOptions,
   ) {
     const { runtime, settings } = device
@@ -54,7 +58,9 @@ export class CudaExecutable implements Executable {
       const { place } = at(plan.buffers, buffer)
       return place.kind === 'input' ? place.index : undefined
     })
-    this.#outputOf = new Map(this.#takeovers.flatMap((input, output) => (input === undefined ? [] : [[input, output]])))
+    this.#outputTypes = zip(types, this.#takeovers).map(([type, input]) => this.#inputTypes[input ?? -1] ?? type)
+    this.#outputOf = range(plan.inputs.length).map((input) => this.#outputTaking(input))
+    this.#freshTypes = types.filter((_, index) => this.#takeovers[index] === undefined)
     this.#lowered = lowerPlan(plan, settings.lowering, settings.separate)
     try {
       const progress = (done: number, total: number): void => device.tell({ phase: 'compiling', done, total })
@@ -70,8 +76,8 @@ export class CudaExecutable implements Executable {
       runtime.session.driver,
       runtime.queue,
       (bytes) => runtime.memory.allocate(bytes),
-      types.filter((_, index) => this.#takeovers[index] === undefined).map(bytesIn),
-      this.#inputTypes.map(bytesIn),
+      this.#freshTypes.map(bytesIn),
+      this.#inputTypes.map((type, index) => ({ bytes: bytesIn(type), donated: options.donate.includes(index) })),
       (stream, inputs, outputs, memory) => this.#enqueue(stream, inputs, outputs, memory),
     )
   }
@@ -189,31 +195,24 @@ export class CudaExecutable implements Executable {
   /** Replays the recorded run; results that it leaves in its own blocks are copied to fresh ones behind it. */
   #replay(given: readonly CudaStorage[], memory: readonly DevicePointer[]): readonly Storage[] {
     const { driver } = this.device.runtime.session
-    const donated = new Set(this.options.donate)
-    const arrivals = this.#replays.fit(
-      given.map(({ block }, index) => ({ block, donated: donated.has(index) })),
-      memory,
-    )
+    const arrivals = this.#replays.fit(given, memory)
     const fresh = this.#freshBlocks()
     const copy = (stream: Stream, to: Block, from: Block, type: TensorType): void => {
       if (bytesIn(type) > 0) driver.copyOnDevice(to.address, from.address, bytesIn(type), stream)
     }
-    const freshTypes = this.types.filter((_, index) => this.#takeovers[index] === undefined)
-    const returned = this.#takeovers.filter(
-      (input): input is number => input !== undefined && arrivals[input] === 'copied into our own',
-    )
     const ticket = this.#submit(given, fresh, (stream, began) => {
       this.#replays.copyIn(stream, given, arrivals)
       this.#replays.launch(stream)
       began()
-      zip(freshTypes, zip(fresh, this.#replays.outputs)).forEach(([type, [to, from]]) => copy(stream, to, from, type))
-      for (const input of returned) {
+      zip(this.#freshTypes, zip(fresh, this.#replays.outputs)).forEach(([type, [to, from]]) => copy(stream, to, from, type))
+      for (const [input, arrival] of arrivals) {
+        if (arrival !== 'copied into our own' || this.#outputOf[input] === undefined) continue
         const { block, type } = at(given, input)
         copy(stream, block, this.#replays.input(input), type)
       }
     })
     const handedOver = (input: number): Block =>
-      arrivals[input] === 'copied' ? this.#replays.input(input).retain() : at(given, input).block
+      arrivals.get(input) === 'copied' ? this.#replays.input(input).retain() : at(given, input).block
     return this.#finish(given, this.#outputBlocks(fresh, handedOver), ticket)
   }
 
@@ -251,13 +250,20 @@ export class CudaExecutable implements Executable {
     }
   }
 
+  /** What becomes of the donated storages, and the results'. A block that is taken over as it is changes hands. */
   #finish(given: readonly CudaStorage[], blocks: readonly Block[], ticket: number): readonly Storage[] {
-    const { device, options, types } = this
+    const { device, options } = this
     for (const index of options.donate) {
-      const output = this.#outputOf.get(index)
-      device.donate(at(given, index), output !== undefined && at(blocks, output) === at(given, index).block)
+      const output = this.#outputOf[index]
+      const storage = at(given, index)
+      device.donate(storage, output !== undefined && blocks[output] === storage.block)
     }
-    return types.map((type, index) => device.hold(new CudaStorage(device, type, at(blocks, index), ticket)))
+    return this.#outputTypes.map((type, index) => {
+      const block = at(blocks, index)
+      const storage = new CudaStorage(device, type, block, ticket)
+      const input = this.#takeovers[index]
+      return input !== undefined && at(given, input).block === block ? storage : device.hold(storage)
+    })
   }
 
   /** All outputs' blocks: fresh ones in order, and those of the inputs that are taken over. */
@@ -268,8 +274,7 @@ export class CudaExecutable implements Executable {
 
   /** Fresh blocks for the outputs that take over nothing; all or none. */
   #freshBlocks(): Block[] {
-    const types = this.types.filter((_, index) => this.#takeovers[index] === undefined)
-    return this.#allocateAll(types.map(bytesIn))
+    return this.#allocateAll(this.#freshTypes.map(bytesIn))
   }
 
   #allocateAll(sizes: readonly number[]): Block[] {
@@ -292,6 +297,11 @@ export class CudaExecutable implements Executable {
     if (!settings.separate) return [...memory.map((bytes) => this.device.arena(bytes).address), ...counters]
     if (this.#separate.length === 0) this.#separate = this.#allocateAll(memory)
     return [...this.#separate.map(({ address }) => address), ...counters]
+  }
+
+  #outputTaking(input: number): number | undefined {
+    const output = this.#takeovers.indexOf(input)
+    return output < 0 ? undefined : output
   }
 
   #advised(error: OutOfMemoryError): OutOfMemoryError {

@@ -18,7 +18,10 @@ export function stridesOf(shape: Shape): number[] {
 
 /** Whether two lists of integers are equal. */
 export function sameShape(a: Shape, b: Shape): boolean {
-  return a.length === b.length && a.every((extent, axis) => extent === b[axis])
+  if (a === b) return true
+  if (a.length !== b.length) return false
+  for (let axis = 0; axis < a.length; axis++) if (a[axis] !== b[axis]) return false
+  return true
 }
 
 /** A shape as text: `2x3x4`, or `scalar`. */
