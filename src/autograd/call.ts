@@ -4,9 +4,8 @@ import type { Device } from '../tensor/device.ts'
 import { commonDevice, defaultDevice } from '../tensor/dispatch.ts'
 import { PullbackError, ValueError } from '../tensor/errors.ts'
 import { type TensorType, sameType, showType } from '../tensor/program.ts'
-import { at } from '../tensor/shape.ts'
 import { Tensor } from '../tensor/tensor.ts'
-import { type Structure, leavesAlong } from '../tensor/tree.ts'
+import { type Structure, fitsAlong } from '../tensor/tree.ts'
 import { type Partition, partition } from './partition.ts'
 import { currentRewriter } from './rewriter.ts'
 
@@ -74,23 +73,19 @@ export function tensorsOfKind(
   chosen: Device | undefined,
 ): readonly Tensor[] | undefined {
   if (rewriting() !== kind.rewriting) return undefined
-  const leaves = leavesAlong(kind.structure, args)
-  if (leaves === undefined) return undefined
   const tensors: Tensor[] = []
-  let stored = false
-  for (let index = 0; index < leaves.length; index++) {
-    const leaf = leaves[index]
-    const { type, value } = at(kind.leaves, index)
-    if (type === undefined) {
-      if (Object.is(leaf, value)) continue
-      return undefined
-    }
-    if (!(leaf instanceof Tensor) || !sameType(leaf, type)) return undefined
+  let [index, stored] = [0, false]
+  const accept = (leaf: unknown): boolean => {
+    const known = kind.leaves[index++]
+    if (known?.type === undefined) return known !== undefined && Object.is(leaf, known.value)
+    if (!(leaf instanceof Tensor) || !sameType(leaf, known.type)) return false
     const payload = leaf.live(label)
-    if (payload.kind === 'stored' && payload.storage.device !== kind.device) return undefined
+    if (payload.kind === 'stored' && payload.storage.device !== kind.device) return false
     stored ||= payload.kind === 'stored'
     tensors.push(leaf)
+    return true
   }
+  if (!fitsAlong(kind.structure, args, accept)) return undefined
   return stored || (chosen ?? defaultDevice()) === kind.device ? tensors : undefined
 }
 

@@ -136,10 +136,7 @@ function execute(label: string, tensors: readonly Tensor[], entry: Entry): unkno
   if (donated.length > 0) checkDonation(label, givers, entry)
   const operands = givers.map((x) => materialize(x, label, device))
   const storages = entry.compiled().run(operands.map((x) => storageOf(x, label)))
-  const results = wrapResults(
-    storages,
-    donated.map((index) => at(operands, index)),
-  )
+  const results = wrapResults(storages, donated.map((index) => at(operands, index)))
   operands.forEach((operand, index) => {
     if (operand !== givers[index]) operand.dispose() // a literal that got memory for this call
   })

@@ -109,7 +109,7 @@ export function wrapResults(storages: readonly Storage[], donated: readonly Tens
     const ownership = left[index]?.renew(storage) ?? new Ownership(storage)
     return new Tensor(storage.type, ownership)
   })
-  for (const ownership of left.slice(storages.length)) ownership.end()
+  left.slice(storages.length).forEach((ownership) => ownership.end())
   noteTensors(made, donated)
   return made
 }
@@ -117,7 +117,12 @@ export function wrapResults(storages: readonly Storage[], donated: readonly Tens
 /** What donated tensors owned their storages by. */
 function giveUp(donated: readonly Tensor[]): Ownership[] {
   const gone = { kind: 'gone', code: 'donated', where: new Error('donated') } as const
-  return donated.flatMap((tensor) => tensor.giveUp(gone) ?? [])
+  const left: Ownership[] = []
+  for (const tensor of donated) {
+    const ownership = tensor.giveUp(gone)
+    if (ownership !== undefined) left.push(ownership)
+  }
+  return left
 }
 
 /** A scalar that lives in no memory: it becomes a Literal of whatever program uses it. */

@@ -31,8 +31,10 @@ export function showShape(shape: Shape): string {
 
 /** The element at `index`; an index outside is a fault of the caller's code, never undefined. */
 export function at<T>(list: ArrayLike<T>, index: number): T {
-  if (index < 0 || index >= list.length) throw new RangeError(`internal: index ${index} of ${list.length}`)
-  return list[index] as T
+  const found = list[index]
+  if (found === undefined && !(index >= 0 && index < list.length))
+    throw new RangeError(`internal: index ${index} of ${list.length}`)
+  return found as T
 }
 
 /** Pairs two lists of the same length; other lengths are a fault. */
