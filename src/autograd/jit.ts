@@ -5,13 +5,14 @@ import { commonDevice, withInterpreter, wrapResults } from '../tensor/dispatch.t
 import { ValueError } from '../tensor/errors.ts'
 import { logLine } from '../tensor/log.ts'
 import { materialize } from '../tensor/ops/create.ts'
-import { type Program, type Var, showType } from '../tensor/program.ts'
+import { type Atom, type Program, type Var, showType } from '../tensor/program.ts'
 import { at } from '../tensor/shape.ts'
 import { Tensor, storageOf } from '../tensor/tensor.ts'
 import { type Call, type CallKind, describeCall, kindOf, tensorsOfKind } from './call.ts'
 import { labelOf } from './partition.ts'
 import { baseInterpreter, currentRewriter } from './rewriter.ts'
 import { type TracedTree, traceTree } from './trace.ts'
+import { unflatten } from '../tensor/tree.ts'
 
 /** How `jit` compiles. */
 export interface JitOptions {
@@ -43,8 +44,8 @@ interface Entry extends TracedTree {
   /** The paths of the tensors in the arguments, and which of them are donated. */
   readonly paths: readonly string[]
   readonly donated: readonly number[]
-  /** For each tensor of the result its place among the executable's outputs, or a tensor without memory. */
-  readonly places: readonly (number | Tensor)[]
+  /** For each leaf of the result its place among the executable's outputs, or what it is at every call. */
+  readonly leaves: readonly (number | { readonly value: unknown })[]
   readonly compiled: () => Executable
   readonly release: () => void
 }
@@ -104,10 +105,6 @@ function makeEntry(label: string, f: (tree: unknown) => unknown, call: Call, opt
   )
   const device = commonDevice(label, [...constants, ...call.inputs.tensors])
   const stored = program.outputs.filter((output) => output.kind === 'var')
-  let next = 0
-  const places = program.outputs.map((output) =>
-    output.kind === 'var' ? next++ : new Tensor(output.type, { kind: 'literal', value: output.value }),
-  )
   const onDevice: Program = { ...program, outputs: stored satisfies Var[] }
   const { paths } = call.inputs
   const donated = donatedInputs(paths, options.donate ?? [])
@@ -121,7 +118,19 @@ function makeEntry(label: string, f: (tree: unknown) => unknown, call: Call, opt
     executable?.release()
     executable = undefined
   }
-  return { program, constants, result, device, kind: kindOf(call), paths, donated, places, compiled, release }
+  const leaves = leavesOfResult(result.leaves, program.outputs)
+  return { program, constants, result, device, kind: kindOf(call), paths, donated, leaves, compiled, release }
+}
+
+/** Where the leaves of a result come from: those that are no tensors are static, and so are numbers without memory. */
+function leavesOfResult(leaves: readonly unknown[], outputs: readonly Atom[]): Entry['leaves'] {
+  let [tensors, stored] = [0, 0]
+  return leaves.map((leaf) => {
+    if (!(leaf instanceof Tensor)) return { value: leaf }
+    const output = at(outputs, tensors++)
+    if (output.kind === 'var') return stored++
+    return { value: new Tensor(output.type, { kind: 'literal', value: output.value }) }
+  })
 }
 
 /** The program inputs that belong to donated arguments: their paths begin with the argument's position. */
@@ -130,17 +139,26 @@ function donatedInputs(paths: readonly string[], donate: readonly number[]): num
 }
 
 function execute(label: string, tensors: readonly Tensor[], entry: Entry): unknown {
-  const { constants, device, donated, places, result } = entry
+  const { constants, device, donated, leaves, result } = entry
   const givers = constants.length === 0 ? tensors : [...tensors, ...constants]
   for (const constant of constants) constant.live(`${label}, which closed over it`)
   if (donated.length > 0) checkDonation(label, givers, entry)
-  const operands = givers.map((x) => materialize(x, label, device))
-  const storages = entry.compiled().run(operands.map((x) => storageOf(x, label)))
-  const results = wrapResults(storages, donated.map((index) => at(operands, index)))
-  operands.forEach((operand, index) => {
-    if (operand !== givers[index]) operand.dispose() // a literal that got memory for this call
+  const temporaries: Tensor[] = []
+  const operands = givers.map((giver) => {
+    const operand = materialize(giver, label, device)
+    if (operand !== giver) temporaries.push(operand) // a literal that got memory for this call
+    return operand
   })
-  return result.rebuild(places.map((place) => (typeof place === 'number' ? at(results, place) : place)))
+  const storages = operands.map((operand) => storageOf(operand, label))
+  const results = wrapResults(
+    entry.compiled().run(storages),
+    donated.map((index) => at(operands, index)),
+  )
+  for (const temporary of temporaries) temporary.dispose()
+  return unflatten(
+    result.structure,
+    leaves.map((leaf) => (typeof leaf === 'number' ? at(results, leaf) : leaf.value)),
+  )
 }
 
 /** Calls of functions that donate. */

@@ -6,7 +6,7 @@ import type { CompileOptions, Executable, Storage } from '../tensor/device.ts'
 import { bytesOf } from '../tensor/dtype.ts'
 import { InternalError } from '../tensor/errors.ts'
 import { type TensorType, sameType, showType } from '../tensor/program.ts'
-import { at, range, sizeOf, zip } from '../tensor/shape.ts'
+import { at, sizeOf, zip } from '../tensor/shape.ts'
 import { batchAdvice, batchOf } from './batch-advice.ts'
 import type { CudaDevice } from './device.ts'
 import type { CudaPlan } from './fusions/arrange.ts'
@@ -34,8 +34,8 @@ export class CudaExecutable implements Executable {
   readonly #outputTypes: readonly TensorType[]
   /** For each output the input whose storage it takes over, or undefined. */
   readonly #takeovers: readonly (number | undefined)[]
-  /** For each input the output that takes it over, if there is one. */
-  readonly #outputOf: readonly (number | undefined)[]
+  /** The donated inputs that no output takes over. */
+  readonly #givenAway: readonly number[]
   /** The types of the outputs that take over nothing. */
   readonly #freshTypes: readonly TensorType[]
   /** Memory of our own where temporaries are separate allocations. */
@@ -59,7 +59,7 @@ export class CudaExecutable implements Executable {
       return place.kind === 'input' ? place.index : undefined
     })
     this.#outputTypes = zip(types, this.#takeovers).map(([type, input]) => this.#inputTypes[input ?? -1] ?? type)
-    this.#outputOf = range(plan.inputs.length).map((input) => this.#outputTaking(input))
+    this.#givenAway = options.donate.filter((input) => !this.#takeovers.includes(input))
     this.#freshTypes = types.filter((_, index) => this.#takeovers[index] === undefined)
     this.#lowered = lowerPlan(plan, settings.lowering, settings.separate)
     try {
@@ -185,11 +185,7 @@ export class CudaExecutable implements Executable {
     const fresh = this.#freshBlocks()
     const inputs = given.map(({ block }) => block)
     const ticket = this.#submit(given, fresh, (stream) => this.#enqueue(stream, inputs, fresh, memory))
-    return this.#finish(
-      given,
-      this.#outputBlocks(fresh, (input) => at(inputs, input)),
-      ticket,
-    )
+    return this.#finish(given, fresh, ticket, new Map())
   }
 
   /** Replays the recorded run; results that it leaves in its own blocks are copied to fresh ones behind it. */
@@ -206,14 +202,14 @@ export class CudaExecutable implements Executable {
       began()
       zip(this.#freshTypes, zip(fresh, this.#replays.outputs)).forEach(([type, [to, from]]) => copy(stream, to, from, type))
       for (const [input, arrival] of arrivals) {
-        if (arrival !== 'copied into our own' || this.#outputOf[input] === undefined) continue
+        if (arrival !== 'copied into our own' || !this.#takeovers.includes(input)) continue
         const { block, type } = at(given, input)
         copy(stream, block, this.#replays.input(input), type)
       }
     })
-    const handedOver = (input: number): Block =>
-      arrivals.get(input) === 'copied' ? this.#replays.input(input).retain() : at(given, input).block
-    return this.#finish(given, this.#outputBlocks(fresh, handedOver), ticket)
+    const left = [...arrivals].filter(([input, arrival]) => arrival === 'copied' && this.#takeovers.includes(input))
+    const blocks = new Map(left.map(([input]) => [input, this.#replays.input(input).retain()]))
+    return this.#finish(given, fresh, ticket, blocks)
   }
 
   /** Puts all works on a stream; memory of our own holds NaN before, so that nobody relies on what was there. */
@@ -223,7 +219,8 @@ export class CudaExecutable implements Executable {
       this.#lowered.memory.forEach((bytes, slot) => {
         if (bytes > 0) driver.fill8(at(memory, slot), 0xff, bytes, stream)
       })
-    const outputs = this.#outputBlocks(fresh, (input) => at(inputs, input))
+    let next = 0
+    const outputs = this.#takeovers.map((input) => (input === undefined ? at(fresh, next++) : at(inputs, input)))
     this.#profile?.start(stream)
     const slots = [...[...inputs, ...outputs].map(({ address }) => address), ...memory]
     this.#launches.enqueue(stream, slots, this.#profile?.between)
@@ -250,26 +247,28 @@ export class CudaExecutable implements Executable {
     }
   }
 
-  /** What becomes of the donated storages, and the results'. A block that is taken over as it is changes hands. */
-  #finish(given: readonly CudaStorage[], blocks: readonly Block[], ticket: number): readonly Storage[] {
-    const { device, options } = this
-    for (const index of options.donate) {
-      const output = this.#outputOf[index]
-      const storage = at(given, index)
-      device.donate(storage, output !== undefined && blocks[output] === storage.block)
-    }
-    return this.#outputTypes.map((type, index) => {
-      const block = at(blocks, index)
-      const storage = new CudaStorage(device, type, block, ticket)
-      const input = this.#takeovers[index]
-      return input !== undefined && at(given, input).block === block ? storage : device.hold(storage)
-    })
-  }
-
-  /** All outputs' blocks: fresh ones in order, and those of the inputs that are taken over. */
-  #outputBlocks(fresh: readonly Block[], takenOver: (input: number) => Block): Block[] {
+  /**
+   * The results' storages, and what becomes of the donated ones: a block that is taken over changes hands, unless the
+   * result is in one of the `elsewhere` blocks.
+   */
+  #finish(
+    given: readonly CudaStorage[],
+    fresh: readonly Block[],
+    ticket: number,
+    elsewhere: ReadonlyMap<number, Block>,
+  ): readonly Storage[] {
+    const { device } = this
     let next = 0
-    return this.#takeovers.map((input) => (input === undefined ? at(fresh, next++) : takenOver(input)))
+    for (const input of this.#givenAway) device.donate(at(given, input), false)
+    return this.#outputTypes.map((type, index) => {
+      const input = this.#takeovers[index]
+      if (input === undefined) return device.hold(new CudaStorage(device, type, at(fresh, next++), ticket))
+      const storage = at(given, input)
+      const block = elsewhere.get(input) ?? storage.block
+      const result = new CudaStorage(device, type, block, ticket)
+      device.donate(storage, block === storage.block)
+      return block === storage.block ? result : device.hold(result)
+    })
   }
 
   /** Fresh blocks for the outputs that take over nothing; all or none. */
@@ -297,11 +296,6 @@ export class CudaExecutable implements Executable {
     if (!settings.separate) return [...memory.map((bytes) => this.device.arena(bytes).address), ...counters]
     if (this.#separate.length === 0) this.#separate = this.#allocateAll(memory)
     return [...this.#separate.map(({ address }) => address), ...counters]
-  }
-
-  #outputTaking(input: number): number | undefined {
-    const output = this.#takeovers.indexOf(input)
-    return output < 0 ? undefined : output
   }
 
   #advised(error: OutOfMemoryError): OutOfMemoryError {

@@ -48,7 +48,7 @@ export const runsBugs: readonly PlantedBug[] = [
       'steps',
       'values',
     ],
-    ['results count as written before they are', 'block, ticket)', 'block, ticket - 1)', 'steps', 'values'],
+    ['results count as written before they are', 'type, block, ticket)', 'type, block, ticket - 1)', 'steps', 'values'],
     [
       'a result stays in the block of the graph',
       'zip(this.#freshTypes, zip(fresh, this.#replays.outputs)).forEach(([type, [to, from]]) => copy(stream, to, from, type))',
