@@ -200,7 +200,9 @@ export class CudaExecutable implements Executable {
       this.#replays.copyIn(stream, given, arrivals)
       this.#replays.launch(stream)
       began()
-      zip(this.#freshTypes, zip(fresh, this.#replays.outputs)).forEach(([type, [to, from]]) => copy(stream, to, from, type))
+      zip(this.#freshTypes, zip(fresh, this.#replays.outputs)).forEach(([type, [to, from]]) =>
+        copy(stream, to, from, type),
+      )
       for (const [input, arrival] of arrivals) {
         if (arrival !== 'copied into our own' || !this.#takeovers.includes(input)) continue
         const { block, type } = at(given, input)

@@ -186,8 +186,7 @@ export class Replays {
     return given.map(({ block }, index) => {
       const { bytes, donated } = at(this.slots, index)
       const before = this.#inputs[index]
-      if (this.#keeps(block, before))
-        return { block: hold(before.block.retain()), own: before.own }
+      if (this.#keeps(block, before)) return { block: hold(before.block.retain()), own: before.own }
       const moves = this.#moves[index] ?? 0
       const stays = donated ? moves < mostMoves : !again && moves === 0
       if (stays) return { block: hold(block.retain()), own: false }

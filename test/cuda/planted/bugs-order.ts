@@ -86,7 +86,7 @@ export const runtimeBugs: readonly PlantedBug[] = [
     [
       'donated memory that nobody takes over is lost',
       'if (handedOver) return',
-      'if (storage.state === \'donated\') return',
+      "if (storage.state === 'donated') return",
       'donated',
       'values',
     ],
