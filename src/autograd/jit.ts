@@ -8,11 +8,11 @@ import { materialize } from '../tensor/ops/create.ts'
 import { type Atom, type Program, type Var, showType } from '../tensor/program.ts'
 import { at } from '../tensor/shape.ts'
 import { Tensor, storageOf } from '../tensor/tensor.ts'
+import { unflatten } from '../tensor/tree.ts'
 import { type Call, type CallKind, describeCall, kindOf, tensorsOfKind } from './call.ts'
 import { labelOf } from './partition.ts'
 import { baseInterpreter, currentRewriter } from './rewriter.ts'
 import { type TracedTree, traceTree } from './trace.ts'
-import { unflatten } from '../tensor/tree.ts'
 
 /** How `jit` compiles. */
 export interface JitOptions {

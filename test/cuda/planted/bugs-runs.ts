@@ -64,6 +64,20 @@ export const runsBugs: readonly PlantedBug[] = [
       'values',
     ],
     [
+      'a result is looked for where its input came from',
+      'elsewhere.get(input) ?? storage.block',
+      'storage.block',
+      'steps',
+      'values',
+    ],
+    [
+      'donated memory that is taken over is given back too',
+      'device.donate(storage, block === storage.block)',
+      'device.donate(storage, false)',
+      'steps',
+      'values',
+    ],
+    [
       'what library calls hold is never released',
       'queue.afterwards(() => this.#lowered.release())',
       'queue.afterwards(() => undefined)',
