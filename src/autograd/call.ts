@@ -5,7 +5,7 @@ import { commonDevice, defaultDevice } from '../tensor/dispatch.ts'
 import { PullbackError, ValueError } from '../tensor/errors.ts'
 import { type TensorType, sameType, showType } from '../tensor/program.ts'
 import { Tensor } from '../tensor/tensor.ts'
-import { type Structure, leavesAlong } from '../tensor/tree.ts'
+import { type Structure, fitsAlong } from '../tensor/tree.ts'
 import { type Partition, partition } from './partition.ts'
 import { currentRewriter } from './rewriter.ts'
 
@@ -21,11 +21,14 @@ export interface CallKind {
   readonly device: Device
   readonly rewriting: string
   readonly structure: Structure
-  /** What each leaf is: a tensor of a type, or a static value. */
   readonly leaves: readonly LeafKind[]
 }
 
-type LeafKind = { readonly type: TensorType } | { readonly value: unknown }
+/** What a leaf is: a tensor of a type, or a static value. */
+interface LeafKind {
+  readonly type: TensorType | undefined
+  readonly value: unknown
+}
 
 /**
  * The arguments of a call taken apart.
@@ -51,7 +54,9 @@ export function describeCall(label: string, args: readonly unknown[], chosen: De
 /** The kind of a call. Holds none of its tensors. */
 export function kindOf({ inputs, device }: Call): CallKind {
   const leaves = inputs.leaves.map((leaf) =>
-    leaf instanceof Tensor ? { type: { shape: leaf.shape, dtype: leaf.dtype } } : { value: leaf },
+    leaf instanceof Tensor
+      ? { type: { shape: leaf.shape, dtype: leaf.dtype }, value: undefined }
+      : { type: undefined, value: leaf },
   )
   return { device, rewriting: rewriting(), structure: inputs.structure, leaves }
 }
@@ -68,22 +73,19 @@ export function tensorsOfKind(
   chosen: Device | undefined,
 ): readonly Tensor[] | undefined {
   if (rewriting() !== kind.rewriting) return undefined
-  const leaves = leavesAlong(kind.structure, args)
-  if (leaves === undefined) return undefined
   const tensors: Tensor[] = []
-  let stored = false
-  for (const [index, known] of kind.leaves.entries()) {
-    const leaf = leaves[index]
-    if ('value' in known) {
-      if (Object.is(leaf, known.value)) continue
-      return undefined
-    }
-    if (!(leaf instanceof Tensor) || !sameType(leaf, known.type)) return undefined
+  let [index, stored] = [0, false]
+  const accept = (leaf: unknown): boolean => {
+    const known = kind.leaves[index++]
+    if (known?.type === undefined) return known !== undefined && Object.is(leaf, known.value)
+    if (!(leaf instanceof Tensor) || !sameType(leaf, known.type)) return false
     const payload = leaf.live(label)
-    if (payload.kind === 'stored' && payload.storage.device !== kind.device) return undefined
+    if (payload.kind === 'stored' && payload.storage.device !== kind.device) return false
     stored ||= payload.kind === 'stored'
     tensors.push(leaf)
+    return true
   }
+  if (!fitsAlong(kind.structure, args, accept)) return undefined
   return stored || (chosen ?? defaultDevice()) === kind.device ? tensors : undefined
 }
 

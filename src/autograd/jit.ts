@@ -1,13 +1,14 @@
 // jit: a function compiled once for each tree, shapes, dtypes and static leaves of its arguments, then run as one
 // program. Tracing is trace.ts; optimizing and running are the device's.
 import type { Device, Executable, OptimizeLevel } from '../tensor/device.ts'
-import { commonDevice, withInterpreter, wrapStorage } from '../tensor/dispatch.ts'
+import { commonDevice, withInterpreter, wrapResults } from '../tensor/dispatch.ts'
 import { ValueError } from '../tensor/errors.ts'
 import { logLine } from '../tensor/log.ts'
 import { materialize } from '../tensor/ops/create.ts'
-import { type Program, type Var, showType } from '../tensor/program.ts'
+import { type Atom, type Program, type Var, showType } from '../tensor/program.ts'
 import { at } from '../tensor/shape.ts'
 import { Tensor, storageOf } from '../tensor/tensor.ts'
+import { unflatten } from '../tensor/tree.ts'
 import { type Call, type CallKind, describeCall, kindOf, tensorsOfKind } from './call.ts'
 import { labelOf } from './partition.ts'
 import { baseInterpreter, currentRewriter } from './rewriter.ts'
@@ -43,8 +44,8 @@ interface Entry extends TracedTree {
   /** The paths of the tensors in the arguments, and which of them are donated. */
   readonly paths: readonly string[]
   readonly donated: readonly number[]
-  /** For each tensor of the result its place among the executable's outputs, or a tensor without memory. */
-  readonly places: readonly (number | Tensor)[]
+  /** For each leaf of the result its place among the executable's outputs, or what it is at every call. */
+  readonly leaves: readonly (number | { readonly value: unknown })[]
   readonly compiled: () => Executable
   readonly release: () => void
 }
@@ -104,10 +105,6 @@ function makeEntry(label: string, f: (tree: unknown) => unknown, call: Call, opt
   )
   const device = commonDevice(label, [...constants, ...call.inputs.tensors])
   const stored = program.outputs.filter((output) => output.kind === 'var')
-  let next = 0
-  const places = program.outputs.map((output) =>
-    output.kind === 'var' ? next++ : new Tensor(output.type, { kind: 'literal', value: output.value }),
-  )
   const onDevice: Program = { ...program, outputs: stored satisfies Var[] }
   const { paths } = call.inputs
   const donated = donatedInputs(paths, options.donate ?? [])
@@ -121,7 +118,19 @@ function makeEntry(label: string, f: (tree: unknown) => unknown, call: Call, opt
     executable?.release()
     executable = undefined
   }
-  return { program, constants, result, device, kind: kindOf(call), paths, donated, places, compiled, release }
+  const leaves = leavesOfResult(result.leaves, program.outputs)
+  return { program, constants, result, device, kind: kindOf(call), paths, donated, leaves, compiled, release }
+}
+
+/** Where the leaves of a result come from: those that are no tensors are static, and so are numbers without memory. */
+function leavesOfResult(leaves: readonly unknown[], outputs: readonly Atom[]): Entry['leaves'] {
+  let [tensors, stored] = [0, 0]
+  return leaves.map((leaf) => {
+    if (!(leaf instanceof Tensor)) return { value: leaf }
+    const output = at(outputs, tensors++)
+    if (output.kind === 'var') return stored++
+    return { value: new Tensor(output.type, { kind: 'literal', value: output.value }) }
+  })
 }
 
 /** The program inputs that belong to donated arguments: their paths begin with the argument's position. */
@@ -130,36 +139,52 @@ function donatedInputs(paths: readonly string[], donate: readonly number[]): num
 }
 
 function execute(label: string, tensors: readonly Tensor[], entry: Entry): unknown {
-  const givers = [...tensors, ...entry.constants]
-  checkDonation(label, tensors, entry)
-  for (const constant of entry.constants) constant.live(`${label}, which closed over it`)
-  const operands = givers.map((x) => materialize(x, label, entry.device))
-  const where = entry.donated.length === 0 ? undefined : new Error('donated')
-  const results = entry
-    .compiled()
-    .run(operands.map((x) => storageOf(x, label)))
-    .map(wrapStorage)
-  if (where !== undefined)
-    for (const index of entry.donated) {
-      at(operands, index).retire('donated', where)
-      at(givers, index).retire('donated', where)
-    }
-  givers.forEach((giver, i) => {
-    const operand = at(operands, i)
-    if (operand !== giver) operand.dispose() // a literal that got memory for this call
+  const { constants, device, donated, leaves, result } = entry
+  const givers = constants.length === 0 ? tensors : [...tensors, ...constants]
+  for (const constant of constants) constant.live(`${label}, which closed over it`)
+  if (donated.length > 0) checkDonation(label, givers, entry)
+  const temporaries: Tensor[] = []
+  const operands = givers.map((giver) => {
+    const operand = materialize(giver, label, device)
+    if (operand !== giver) temporaries.push(operand) // a literal that got memory for this call
+    return operand
   })
-  return entry.result.rebuild(entry.places.map((place) => (typeof place === 'number' ? at(results, place) : place)))
+  const storages = operands.map((operand) => storageOf(operand, label))
+  const results = wrapResults(
+    entry.compiled().run(storages),
+    donated.map((index) => at(operands, index)),
+  )
+  for (const temporary of temporaries) temporary.dispose()
+  return unflatten(
+    result.structure,
+    leaves.map((leaf) => (typeof leaf === 'number' ? at(results, leaf) : leaf.value)),
+  )
 }
 
+/** Calls of functions that donate. */
+const calls = { count: 0 }
+
 /** A donated tensor's memory is overwritten, so nobody else may read it in the same call. */
-function checkDonation(label: string, tensors: readonly Tensor[], { constants, paths, donated }: Entry): void {
-  if (donated.length === 0 || new Set([...tensors, ...constants]).size === tensors.length + constants.length) return
+function checkDonation(label: string, givers: readonly Tensor[], entry: Entry): void {
+  calls.count += 1
+  let twice = false
+  for (const giver of givers) {
+    const payload = giver.live(label)
+    if (payload.kind !== 'stored') continue
+    twice ||= payload.seen === calls.count
+    payload.seen = calls.count
+  }
+  if (twice) refuseRepeated(label, givers, entry)
+}
+
+/** Throws if one of the tensors that are passed more than once is donated. */
+function refuseRepeated(label: string, givers: readonly Tensor[], { donated, paths }: Entry): void {
   for (const index of donated) {
-    const tensor = at(tensors, index)
-    const times = [...tensors, ...constants].filter((x) => x === tensor).length
+    const tensor = at(givers, index)
+    const times = givers.filter((x) => x === tensor).length
     if (times === 1 || tensor.live(label).kind !== 'stored') continue
-    const places = tensors.flatMap((x, i) => (x === tensor ? [`'${paths[i] ?? ''}'`] : []))
-    if (constants.includes(tensor)) places.push('a tensor the function closes over')
+    const places = paths.flatMap((path, i) => (givers[i] === tensor ? [`'${path}'`] : []))
+    if (givers.includes(tensor, paths.length)) places.push('a tensor the function closes over')
     throw new ValueError(
       `[${label}] expected each donated tensor once, got one ${showType(tensor)} as ${places.join(' and ')}. Copy it, or do not donate it.`,
     )

@@ -35,7 +35,8 @@ export interface DeviceSettings {
 export class CudaDevice implements Device {
   readonly name: string
   readonly description: string
-  readonly #live = new Set<CudaStorage>()
+  /** The blocks of live storages. One keeps its place when another storage takes it over. */
+  readonly #live = new Map<Block, TensorType>()
   readonly #executables = new Set<CudaExecutable>()
   readonly #report = (): void => this.#printProfiles()
   #arena: Block | undefined
@@ -115,7 +116,7 @@ export class CudaDevice implements Device {
     if (storage instanceof CudaStorage && storage.device === this && storage.state === 'lost') return
     const mine = liveStorage(this, storage, 'release')
     mine.state = 'released'
-    this.#live.delete(mine)
+    this.#live.delete(mine.block)
     if (this.settings.separate) attempt(() => this.runtime.session.enter()) // only then is memory returned at once
     mine.block.release()
   }
@@ -172,9 +173,9 @@ export class CudaDevice implements Device {
     return [...this.#executables]
   }
 
-  /** @internal Notes a storage as alive. */
+  /** @internal Notes a storage as alive whose block no other had. */
   hold(storage: CudaStorage): CudaStorage {
-    this.#live.add(storage)
+    this.#live.set(storage.block, storage.type)
     return storage
   }
 
@@ -195,17 +196,18 @@ export class CudaDevice implements Device {
     }
   }
 
-  /** @internal A donated storage: its block is the executable's from here on, and is returned unless it is handed over. */
+  /** @internal A donated storage: its block is the executable's from here on, and is returned unless a result takes it over. */
   donate(storage: CudaStorage, handedOver: boolean): void {
     storage.state = 'donated'
-    this.#live.delete(storage)
-    if (!handedOver) storage.block.release()
+    if (handedOver) return
+    this.#live.delete(storage.block)
+    storage.block.release()
   }
 
   /** @internal A donated storage whose run failed half-way. */
   lose(storage: CudaStorage): void {
     storage.state = 'lost'
-    this.#live.delete(storage)
+    this.#live.delete(storage.block)
     storage.block.release()
   }
 
@@ -229,9 +231,9 @@ export class CudaDevice implements Device {
 
   /** @internal The largest owners of memory, as text. */
   owners(): string {
-    const largest = [...this.#live].sort((a, b) => b.block.bytes - a.block.bytes).slice(0, 3)
+    const largest = [...this.#live].sort(([a], [b]) => b.bytes - a.bytes).slice(0, 3)
     const arena = this.#arena === undefined ? [] : [`arena (${this.#arena.bytes} bytes)`]
-    return [...arena, ...largest.map(({ type, block }) => `${showType(type)} (${block.bytes} bytes)`)].join(', ')
+    return [...arena, ...largest.map(([block, type]) => `${showType(type)} (${block.bytes} bytes)`)].join(', ')
   }
 
   /** What was measured of the programs; a device that has failed has nothing to tell. */

@@ -30,10 +30,14 @@ export class CudaExecutable implements Executable {
   readonly #replays: Replays
   readonly #profile: Profile | undefined
   readonly #inputTypes: readonly TensorType[]
+  /** The outputs', the very objects of the inputs' where they take those over: equal at a glance. */
+  readonly #outputTypes: readonly TensorType[]
   /** For each output the input whose storage it takes over, or undefined. */
   readonly #takeovers: readonly (number | undefined)[]
-  /** For each input that is taken over the output that does it. */
-  readonly #outputOf: ReadonlyMap<number, number>
+  /** The donated inputs that no output takes over. */
+  readonly #givenAway: readonly number[]
+  /** The types of the outputs that take over nothing. */
+  readonly #freshTypes: readonly TensorType[]
   /** Memory of our own where temporaries are separate allocations. */
   #separate: readonly Block[] = []
   #runs = 0
@@ -45,7 +49,7 @@ export class CudaExecutable implements Executable {
     /** As the compiler made it, for printing. */
     readonly planned: Plan,
     readonly plan: CudaPlan,
-    private readonly types: readonly TensorType[],
+    types: readonly TensorType[],
     private readonly options: CompileOptions,
   ) {
     const { runtime, settings } = device
@@ -54,7 +58,9 @@ export class CudaExecutable implements Executable {
       const { place } = at(plan.buffers, buffer)
       return place.kind === 'input' ? place.index : undefined
     })
-    this.#outputOf = new Map(this.#takeovers.flatMap((input, output) => (input === undefined ? [] : [[input, output]])))
+    this.#outputTypes = zip(types, this.#takeovers).map(([type, input]) => this.#inputTypes[input ?? -1] ?? type)
+    this.#givenAway = options.donate.filter((input) => !this.#takeovers.includes(input))
+    this.#freshTypes = types.filter((_, index) => this.#takeovers[index] === undefined)
     this.#lowered = lowerPlan(plan, settings.lowering, settings.separate)
     try {
       const progress = (done: number, total: number): void => device.tell({ phase: 'compiling', done, total })
@@ -70,8 +76,8 @@ export class CudaExecutable implements Executable {
       runtime.session.driver,
       runtime.queue,
       (bytes) => runtime.memory.allocate(bytes),
-      types.filter((_, index) => this.#takeovers[index] === undefined).map(bytesIn),
-      this.#inputTypes.map(bytesIn),
+      this.#freshTypes.map(bytesIn),
+      this.#inputTypes.map((type, index) => ({ bytes: bytesIn(type), donated: options.donate.includes(index) })),
       (stream, inputs, outputs, memory) => this.#enqueue(stream, inputs, outputs, memory),
     )
   }
@@ -179,42 +185,33 @@ export class CudaExecutable implements Executable {
     const fresh = this.#freshBlocks()
     const inputs = given.map(({ block }) => block)
     const ticket = this.#submit(given, fresh, (stream) => this.#enqueue(stream, inputs, fresh, memory))
-    return this.#finish(
-      given,
-      this.#outputBlocks(fresh, (input) => at(inputs, input)),
-      ticket,
-    )
+    return this.#finish(given, fresh, ticket, new Map())
   }
 
   /** Replays the recorded run; results that it leaves in its own blocks are copied to fresh ones behind it. */
   #replay(given: readonly CudaStorage[], memory: readonly DevicePointer[]): readonly Storage[] {
     const { driver } = this.device.runtime.session
-    const donated = new Set(this.options.donate)
-    const arrivals = this.#replays.fit(
-      given.map(({ block }, index) => ({ block, donated: donated.has(index) })),
-      memory,
-    )
+    const arrivals = this.#replays.fit(given, memory)
     const fresh = this.#freshBlocks()
     const copy = (stream: Stream, to: Block, from: Block, type: TensorType): void => {
       if (bytesIn(type) > 0) driver.copyOnDevice(to.address, from.address, bytesIn(type), stream)
     }
-    const freshTypes = this.types.filter((_, index) => this.#takeovers[index] === undefined)
-    const returned = this.#takeovers.filter(
-      (input): input is number => input !== undefined && arrivals[input] === 'copied into our own',
-    )
     const ticket = this.#submit(given, fresh, (stream, began) => {
       this.#replays.copyIn(stream, given, arrivals)
       this.#replays.launch(stream)
       began()
-      zip(freshTypes, zip(fresh, this.#replays.outputs)).forEach(([type, [to, from]]) => copy(stream, to, from, type))
-      for (const input of returned) {
+      zip(this.#freshTypes, zip(fresh, this.#replays.outputs)).forEach(([type, [to, from]]) =>
+        copy(stream, to, from, type),
+      )
+      for (const [input, arrival] of arrivals) {
+        if (arrival !== 'copied into our own' || !this.#takeovers.includes(input)) continue
         const { block, type } = at(given, input)
         copy(stream, block, this.#replays.input(input), type)
       }
     })
-    const handedOver = (input: number): Block =>
-      arrivals[input] === 'copied' ? this.#replays.input(input).retain() : at(given, input).block
-    return this.#finish(given, this.#outputBlocks(fresh, handedOver), ticket)
+    const left = [...arrivals].filter(([input, arrival]) => arrival === 'copied' && this.#takeovers.includes(input))
+    const blocks = new Map(left.map(([input]) => [input, this.#replays.input(input).retain()]))
+    return this.#finish(given, fresh, ticket, blocks)
   }
 
   /** Puts all works on a stream; memory of our own holds NaN before, so that nobody relies on what was there. */
@@ -224,7 +221,8 @@ export class CudaExecutable implements Executable {
       this.#lowered.memory.forEach((bytes, slot) => {
         if (bytes > 0) driver.fill8(at(memory, slot), 0xff, bytes, stream)
       })
-    const outputs = this.#outputBlocks(fresh, (input) => at(inputs, input))
+    let next = 0
+    const outputs = this.#takeovers.map((input) => (input === undefined ? at(fresh, next++) : at(inputs, input)))
     this.#profile?.start(stream)
     const slots = [...[...inputs, ...outputs].map(({ address }) => address), ...memory]
     this.#launches.enqueue(stream, slots, this.#profile?.between)
@@ -251,25 +249,33 @@ export class CudaExecutable implements Executable {
     }
   }
 
-  #finish(given: readonly CudaStorage[], blocks: readonly Block[], ticket: number): readonly Storage[] {
-    const { device, options, types } = this
-    for (const index of options.donate) {
-      const output = this.#outputOf.get(index)
-      device.donate(at(given, index), output !== undefined && at(blocks, output) === at(given, index).block)
-    }
-    return types.map((type, index) => device.hold(new CudaStorage(device, type, at(blocks, index), ticket)))
-  }
-
-  /** All outputs' blocks: fresh ones in order, and those of the inputs that are taken over. */
-  #outputBlocks(fresh: readonly Block[], takenOver: (input: number) => Block): Block[] {
+  /**
+   * The results' storages, and what becomes of the donated ones: a block that is taken over changes hands, unless the
+   * result is in one of the `elsewhere` blocks.
+   */
+  #finish(
+    given: readonly CudaStorage[],
+    fresh: readonly Block[],
+    ticket: number,
+    elsewhere: ReadonlyMap<number, Block>,
+  ): readonly Storage[] {
+    const { device } = this
     let next = 0
-    return this.#takeovers.map((input) => (input === undefined ? at(fresh, next++) : takenOver(input)))
+    for (const input of this.#givenAway) device.donate(at(given, input), false)
+    return this.#outputTypes.map((type, index) => {
+      const input = this.#takeovers[index]
+      if (input === undefined) return device.hold(new CudaStorage(device, type, at(fresh, next++), ticket))
+      const storage = at(given, input)
+      const block = elsewhere.get(input) ?? storage.block
+      const result = new CudaStorage(device, type, block, ticket)
+      device.donate(storage, block === storage.block)
+      return block === storage.block ? result : device.hold(result)
+    })
   }
 
   /** Fresh blocks for the outputs that take over nothing; all or none. */
   #freshBlocks(): Block[] {
-    const types = this.types.filter((_, index) => this.#takeovers[index] === undefined)
-    return this.#allocateAll(types.map(bytesIn))
+    return this.#allocateAll(this.#freshTypes.map(bytesIn))
   }
 
   #allocateAll(sizes: readonly number[]): Block[] {

@@ -1,7 +1,7 @@
 // One recorded run and what it is bound to: which blocks the graph reads and writes, what must be copied into them before a
 // replay, and when it has to be recorded again. What a run means is the executable's part.
 import { InternalError } from '../tensor/errors.ts'
-import { at, range } from '../tensor/shape.ts'
+import { at } from '../tensor/shape.ts'
 import type { Driver } from './ffi/driver.ts'
 import type { GraphExecutable, Stream } from './ffi/driver-queues.ts'
 import type { DevicePointer } from './ffi/values.ts'
@@ -10,18 +10,24 @@ import { type Block, type Queue, attempt } from './runtime/index.ts'
 /** What a run was given for an input. */
 export interface Given {
   readonly block: Block
-  /** Whether the block is the executable's from this run on. */
+}
+
+/** An input of every run. */
+export interface InputSlot {
+  readonly bytes: number
+  /** Whether the block that a run is given is the executable's from then on. */
   readonly donated: boolean
 }
 
-/** How the input of a run comes to where the graph reads it. */
+/** How an input that is not where the graph reads it comes there. */
 export type Arrival =
-  /** It is there. */
-  | 'in place'
   /** Copied into a block that nobody but the executable holds. */
   | 'copied'
   /** Copied into a block that never was anybody else's; a donated one is copied back behind the run. */
   | 'copied into our own'
+
+/** The inputs of a run that are not in place, which most are. */
+export type Arrivals = ReadonlyMap<number, Arrival>
 
 interface Bound {
   readonly block: Block
@@ -45,8 +51,8 @@ export class Replays {
   #memory: readonly DevicePointer[] = []
   #graph: GraphExecutable | undefined
   /** For each input where it was in the last run, and how many runs in a row it has been elsewhere than before. */
-  #seen: readonly Block[] = []
-  #moves: readonly number[] = []
+  readonly #seen: Block[] = []
+  readonly #moves: number[] = []
   readonly #counts = { recordings: 0, copiedInputs: 0, copiedBytes: 0 }
 
   constructor(
@@ -55,7 +61,7 @@ export class Replays {
     private readonly allocate: (bytes: number) => Block,
     /** The bytes of each output that is not a donated input. */
     private readonly outputBytes: readonly number[],
-    private readonly inputBytes: readonly number[],
+    private readonly slots: readonly InputSlot[],
     /** Puts the works on a stream, for these inputs, outputs and memory. */
     private readonly enqueue: (
       stream: Stream,
@@ -80,35 +86,34 @@ export class Replays {
   }
 
   /** Notes where a run finds its inputs; to be called for each, recorded or not. */
-  note(given: readonly Pick<Given, 'block'>[]): void {
-    this.#moves = given.map(({ block }, index) => {
+  note(given: readonly Given[]): void {
+    for (let index = 0; index < given.length; index++) {
+      const { block } = at(given, index)
       const before = this.#seen[index]
       const stays = before === undefined || before === block || before.address === block.address
-      return stays ? 0 : (this.#moves[index] ?? 0) + 1
-    })
-    this.#seen = given.map(({ block }) => block)
+      this.#moves[index] = stays ? 0 : (this.#moves[index] ?? 0) + 1
+      this.#seen[index] = block
+    }
   }
 
   /**
-   * Makes the graph fit a run with these inputs and this memory, and says how each input arrives. Where recording fails,
-   * the binding before stays as it was.
+   * Makes the graph fit a run with these inputs and this memory, and says how those arrive that are elsewhere. Where
+   * recording fails, the binding before stays as it was.
    */
-  fit(given: readonly Given[], memory: readonly DevicePointer[]): readonly Arrival[] {
-    const keeps = given.map(({ block }, index) => this.#keeps(block, this.#inputs[index]))
+  fit(given: readonly Given[], memory: readonly DevicePointer[]): Arrivals {
     const sameMemory = memory.every((address, index) => address === this.#memory[index])
-    if (this.#graph === undefined || !sameMemory || keeps.includes(false)) this.#record(given, keeps, memory)
-    return given.map(({ block }, index) => {
-      const bound = at(this.#inputs, index)
-      if (bound.block === block) return 'in place'
-      return bound.own ? 'copied into our own' : 'copied'
-    })
+    const elsewhere = this.#elsewhere(given)
+    const stay = elsewhere.every((index) => this.#keeps(at(given, index).block, this.#inputs[index]))
+    if (this.#graph !== undefined && sameMemory && stay) return this.#arrivals(elsewhere)
+    this.#record(given, memory)
+    return this.#arrivals(this.#elsewhere(given))
   }
 
   /** Copies what is not in place to where the graph reads it. */
-  copyIn(stream: Stream, given: readonly Pick<Given, 'block'>[], arrivals: readonly Arrival[]): void {
-    for (const index of range(given.length)) {
-      const bytes = at(this.inputBytes, index)
-      if (at(arrivals, index) === 'in place' || bytes === 0) continue
+  copyIn(stream: Stream, given: readonly Given[], arrivals: Arrivals): void {
+    for (const index of arrivals.keys()) {
+      const { bytes } = at(this.slots, index)
+      if (bytes === 0) continue
       this.driver.copyOnDevice(this.input(index).address, at(given, index).block.address, bytes, stream)
       this.#counts.copiedInputs += 1
       this.#counts.copiedBytes += bytes
@@ -132,16 +137,28 @@ export class Replays {
     this.#outputs = []
   }
 
+  /** The inputs that are not where the graph reads them. */
+  #elsewhere(given: readonly Given[]): readonly number[] {
+    const found: number[] = []
+    for (let index = 0; index < given.length; index++)
+      if (this.#inputs[index]?.block !== at(given, index).block) found.push(index)
+    return found
+  }
+
+  #arrivals(elsewhere: readonly number[]): Arrivals {
+    return new Map(elsewhere.map((index) => [index, at(this.#inputs, index).own ? 'copied into our own' : 'copied']))
+  }
+
   /** Whether an input may stay bound as it is: it is there, or can be copied there without anybody noticing. */
-  #keeps(block: Block, bound: Bound | undefined): boolean {
+  #keeps(block: Block, bound: Bound | undefined): bound is Bound {
     return bound !== undefined && (bound.block === block || bound.block.holders === 1)
   }
 
-  #record(given: readonly Given[], keeps: readonly boolean[], memory: readonly DevicePointer[]): void {
+  #record(given: readonly Given[], memory: readonly DevicePointer[]): void {
     const held: Block[] = []
     const hold = (block: Block): Block => (held.push(block), block)
     try {
-      const inputs = this.#bindInputs(given, keeps, hold)
+      const inputs = this.#bindInputs(given, hold)
       const outputs =
         this.#graph === undefined
           ? this.outputBytes.map((bytes) => hold(this.allocate(bytes)))
@@ -164,15 +181,16 @@ export class Replays {
    * Inputs that cannot stay are bound anew: where they are, if they are likely to be there the next time, else to blocks of
    * our own. A batch is elsewhere in each run; a state stays where it is, since its results take its memory over.
    */
-  #bindInputs(given: readonly Given[], keeps: readonly boolean[], hold: (block: Block) => Block): Bound[] {
+  #bindInputs(given: readonly Given[], hold: (block: Block) => Block): Bound[] {
     const again = this.#graph !== undefined
-    return given.map(({ block, donated }, index) => {
+    return given.map(({ block }, index) => {
+      const { bytes, donated } = at(this.slots, index)
       const before = this.#inputs[index]
-      if (before !== undefined && at(keeps, index)) return { block: hold(before.block.retain()), own: before.own }
+      if (this.#keeps(block, before)) return { block: hold(before.block.retain()), own: before.own }
       const moves = this.#moves[index] ?? 0
       const stays = donated ? moves < mostMoves : !again && moves === 0
       if (stays) return { block: hold(block.retain()), own: false }
-      return { block: hold(this.allocate(at(this.inputBytes, index))), own: true }
+      return { block: hold(this.allocate(bytes)), own: true }
     })
   }
 }

@@ -3,6 +3,7 @@
 import { abstractEvaluate } from './abstract.ts'
 import type { Device, Executable, Storage } from './device.ts'
 import { DTypeError, InternalError, PullbackError } from './errors.ts'
+import { Ownership, noteTensors } from './lifetime.ts'
 import type { PrimitiveName, PrimitiveParams } from './primitives.ts'
 import { type Atom, type Equation, type Program, type Var, literal, showType, variable } from './program.ts'
 import { zip } from './shape.ts'
@@ -94,9 +95,34 @@ export function commonDevice(op: string, tensors: readonly Tensor[]): Device {
   return found ?? defaultDevice()
 }
 
-/** Wraps what an executable returned. */
+/** A tensor that owns `storage`. */
 export function wrapStorage(storage: Storage): Tensor {
-  return new Tensor(storage.type, { kind: 'stored', storage })
+  const tensor = new Tensor(storage.type, new Ownership(storage))
+  noteTensors([tensor])
+  return tensor
+}
+
+/** Tensors that own what an executable returned, to which `donated` were given: they are gone from here on. */
+export function wrapResults(storages: readonly Storage[], donated: readonly Tensor[]): readonly Tensor[] {
+  const left = donated.length === 0 ? [] : giveUp(donated)
+  const made = storages.map((storage, index) => {
+    const ownership = left[index]?.renew(storage) ?? new Ownership(storage)
+    return new Tensor(storage.type, ownership)
+  })
+  left.slice(storages.length).forEach((ownership) => ownership.end())
+  noteTensors(made, donated)
+  return made
+}
+
+/** What donated tensors owned their storages by. */
+function giveUp(donated: readonly Tensor[]): Ownership[] {
+  const gone = { kind: 'gone', code: 'donated', where: new Error('donated') } as const
+  const left: Ownership[] = []
+  for (const tensor of donated) {
+    const ownership = tensor.giveUp(gone)
+    if (ownership !== undefined) left.push(ownership)
+  }
+  return left
 }
 
 /** A scalar that lives in no memory: it becomes a Literal of whatever program uses it. */

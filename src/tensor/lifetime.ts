@@ -7,27 +7,65 @@ import { sizeOf } from './shape.ts'
 import type { Tensor } from './tensor.ts'
 import { type Tree, leavesOf } from './tree.ts'
 
-/** The storages that tensors own, and where those were made, if that is noted. */
-const entries = new Map<Storage, Error | undefined>()
+/** A storage that a tensor owns, and where that was made, if that is noted. */
+interface Owned {
+  storage: Storage
+  made: Error | undefined
+}
+
+const owned = new Set<Owned>()
 const scopes = new AsyncLocalStorage<Set<Tensor>>()
 let recordOrigins = false
 
-/** Tensors are never taken off this list, which costs more than to hear of those whose storage is nobody's any more. */
-const collected = new FinalizationRegistry<Storage>((storage) => {
-  if (entries.delete(storage)) storage.device.release(storage)
+/** Nothing is ever taken off this list, which costs more than to hear of storages that are nobody's any more. */
+const collected = new FinalizationRegistry<Owned>((entry) => {
+  if (owned.delete(entry)) entry.storage.device.release(entry.storage)
 })
 
-/** @internal Notes a tensor that owns storage. */
-export function register(tensor: Tensor, storage: Storage): void {
-  entries.set(storage, recordOrigins ? new Error('made') : undefined)
-  collected.register(tensor, storage)
-  scopes.getStore()?.add(tensor)
+/**
+ * A tensor's ownership of its storage; one tensor holds it, and when both are collected, the storage is released. A tensor
+ * that is donated leaves its ownership to a result, with another storage: to have the collector watch one more object is
+ * what costs most of a tensor, and a training step has a thousand of them.
+ */
+export class Ownership {
+  readonly kind = 'stored'
+  /** The last call of a compiled function that saw it: how a tensor is found that is passed twice. */
+  seen = 0
+  readonly #owned: Owned
+
+  constructor(storage: Storage) {
+    this.#owned = { storage, made: madeHere() }
+    owned.add(this.#owned)
+    collected.register(this, this.#owned)
+  }
+
+  get storage(): Storage {
+    return this.#owned.storage
+  }
+
+  /** The storage from here on; the one before belongs to somebody else. */
+  renew(storage: Storage): this {
+    this.#owned.storage = storage
+    if (recordOrigins || this.#owned.made !== undefined) this.#owned.made = madeHere()
+    return this
+  }
+
+  /** The storage belongs to somebody else, or was released. */
+  end(): void {
+    owned.delete(this.#owned)
+  }
 }
 
-/** @internal Forgets a tensor whose storage was given up. */
-export function unregister(tensor: Tensor, storage: Storage): void {
-  entries.delete(storage)
-  scopes.getStore()?.delete(tensor)
+function madeHere(): Error | undefined {
+  return recordOrigins ? new Error('made') : undefined
+}
+
+/** @internal Notes tensors that were made, for the scope that is to free them, and others that own nothing any more. */
+export function noteTensors(made: readonly Tensor[], given: readonly Tensor[] = []): void {
+  const scope = scopes.getStore()
+  if (scope === undefined) return
+  for (const tensor of given) scope.delete(tensor)
+  for (const tensor of made) scope.add(tensor)
 }
 
 /**
@@ -67,8 +105,8 @@ export interface LiveTensor {
 export const memory = {
   /** The live tensors that own device memory, largest first. */
   report(): readonly LiveTensor[] {
-    return [...entries]
-      .map(([storage, made]) => ({
+    return [...owned]
+      .map(({ storage, made }) => ({
         type: showType(storage.type),
         device: storage.device.name,
         bytes: sizeOf(storage.type.shape) * bytesOf(storage.type.dtype),

@@ -18,7 +18,10 @@ export function stridesOf(shape: Shape): number[] {
 
 /** Whether two lists of integers are equal. */
 export function sameShape(a: Shape, b: Shape): boolean {
-  return a.length === b.length && a.every((extent, axis) => extent === b[axis])
+  if (a === b) return true
+  if (a.length !== b.length) return false
+  for (let axis = 0; axis < a.length; axis++) if (a[axis] !== b[axis]) return false
+  return true
 }
 
 /** A shape as text: `2x3x4`, or `scalar`. */
@@ -28,8 +31,10 @@ export function showShape(shape: Shape): string {
 
 /** The element at `index`; an index outside is a fault of the caller's code, never undefined. */
 export function at<T>(list: ArrayLike<T>, index: number): T {
-  if (index < 0 || index >= list.length) throw new RangeError(`internal: index ${index} of ${list.length}`)
-  return list[index] as T
+  const found = list[index]
+  if (found === undefined && !(index >= 0 && index < list.length))
+    throw new RangeError(`internal: index ${index} of ${list.length}`)
+  return found as T
 }
 
 /** Pairs two lists of the same length; other lengths are a fault. */

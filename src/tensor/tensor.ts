@@ -5,7 +5,7 @@ import type { DType, StorageArray } from './dtype.ts'
 import { DisposedError, InternalError, ShapeError, TraceError } from './errors.ts'
 import { formatTensor } from './format.ts'
 import { decode, encode } from './half.ts'
-import { register, unregister } from './lifetime.ts'
+import { type Ownership, noteTensors } from './lifetime.ts'
 import { type TensorType, type Var, showType } from './program.ts'
 import { type Shape, sizeOf } from './shape.ts'
 
@@ -17,10 +17,17 @@ export interface TraceScope {
 
 /** Where a tensor's value is. */
 export type Payload =
-  | { readonly kind: 'stored'; readonly storage: Storage }
+  | Ownership
   | { readonly kind: 'literal'; readonly value: number }
   | { readonly kind: 'traced'; readonly scope: TraceScope; readonly variable: Var }
-  | { readonly kind: 'gone'; readonly code: 'disposed' | 'donated'; readonly where: Error }
+  | Gone
+
+/** A value that was given up, and where. */
+interface Gone {
+  readonly kind: 'gone'
+  readonly code: 'disposed' | 'donated'
+  readonly where: Error
+}
 
 /** The arrays `data()` gives: 16-bit floats come as Float32Array. */
 export type DataArray = Float32Array | Float64Array | Int32Array | Uint8Array
@@ -41,7 +48,6 @@ export class Tensor {
     this.shape = type.shape
     this.dtype = type.dtype
     this.#payload = payload
-    if (payload.kind === 'stored') register(this, payload.storage)
   }
 
   /** The number of elements. */
@@ -89,7 +95,12 @@ export class Tensor {
 
   /** Frees the device memory now; later use throws a DisposedError that says where this happened. */
   dispose(): void {
-    this.retire('disposed', new Error('disposed'))
+    const ownership = this.giveUp({ kind: 'gone', code: 'disposed', where: new Error('disposed') })
+    if (ownership === undefined) return
+    const { storage } = ownership
+    ownership.end()
+    noteTensors([], [this])
+    storage.device.release(storage)
   }
 
   /** What `using` calls: `dispose()`. */
@@ -129,17 +140,16 @@ export class Tensor {
     return payload
   }
 
-  /** @internal Gives up the value: its storage is released ('disposed') or now belongs to an executable ('donated'). */
-  retire(code: 'disposed' | 'donated', where: Error): void {
+  /** @internal Gives up the value: who gets the ownership of its storage decides about both. undefined if it had none. */
+  giveUp(gone: Gone): Ownership | undefined {
     const payload = this.#payload
     if (payload.kind === 'traced')
       throw new TraceError(
         `[dispose] a traced ${showType(this)} has no memory to free. Remove the dispose() from the traced function.`,
       )
-    if (payload.kind !== 'stored') return
-    unregister(this, payload.storage)
-    this.#payload = { kind: 'gone', code, where }
-    if (code === 'disposed') payload.storage.device.release(payload.storage)
+    if (payload.kind !== 'stored') return undefined
+    this.#payload = gone
+    return payload
   }
 }
 

@@ -1,10 +1,20 @@
 // Laws of trees: flattening loses nothing, the order of keys does not matter, and structures tell trees apart.
 import fc from 'fast-check'
 import { expect, expectTypeOf, test } from 'vitest'
-import { type Tree, flatten, leavesAlong, leavesOf, mapTree, unflatten } from '../../src/tensor/tree.ts'
+import { type Structure, type Tree, fitsAlong, flatten, leavesOf, mapTree, unflatten } from '../../src/tensor/tree.ts'
 
 class Leaf {
   constructor(readonly value: number) {}
+}
+
+/** The leaves of a tree that fits a structure; undefined for one that does not. */
+function leavesAlong(structure: Structure, tree: unknown): unknown[] | undefined {
+  const leaves: unknown[] = []
+  const fits = fitsAlong(structure, tree, (leaf) => {
+    leaves.push(leaf)
+    return leaf instanceof Leaf || typeof leaf === 'number'
+  })
+  return fits ? leaves : undefined
 }
 
 const leaf = fc.integer().map((value) => new Leaf(value))

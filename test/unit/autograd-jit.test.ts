@@ -240,3 +240,74 @@ test('a call like the one before goes to the device that its tensors are on', as
   expect(await numbers(f(here))).toEqual([2])
   if (before !== undefined) setDefaultDevice(before)
 })
+
+test('a state of any structure goes around without being traced again, and looks as it was returned', async () => {
+  let traces = 0
+  type State = Readonly<Record<string, unknown>>
+  const bump = (node: unknown): unknown => {
+    if (Array.isArray(node)) return node.map(bump)
+    if (typeof node !== 'object' || node === null) return node
+    if ('dtype' in node) return add(node as Tensor, 1)
+    return Object.fromEntries(Object.entries(node).map(([key, child]) => [key, bump(child)]))
+  }
+  const step = jit(
+    (state: State) => {
+      traces += 1
+      return bump(state) as State
+    },
+    { donate: [0] },
+  )
+  const odd = JSON.parse('{"__proto__": {}, "10": {}, "2": {}, "b": {}, "": [], "none": null, "a.b": {}}') as State
+  const start: State = {
+    ...odd,
+    10: tensor(1),
+    2: [tensor(2), {}, []],
+    b: { w: tensor(3), name: 'b', by: -0 },
+    'a.b': {},
+  }
+  const show = async (node: unknown): Promise<unknown> => {
+    if (Array.isArray(node)) return Promise.all(node.map(show))
+    if (typeof node !== 'object' || node === null) return node
+    if ('dtype' in node) return (node as Tensor).item()
+    return Promise.all(Object.entries(node).map(async ([key, child]) => [key, await show(child)]))
+  }
+  let state = start
+  for (let count = 0; count < 4; count++) state = step(state)
+  expect(traces).toBe(1)
+  expect(await show(state)).toEqual([
+    ['2', [6, [], []]],
+    ['10', 5],
+    ['', []],
+    ['__proto__', []],
+    ['a.b', []],
+    [
+      'b',
+      [
+        ['by', -0],
+        ['name', 'b'],
+        ['w', 7],
+      ],
+    ],
+    ['none', null],
+  ])
+  expect(Object.getPrototypeOf(state)).toBe(Object.prototype)
+  expect(JSON.stringify(Object.keys({ ...state }))).toBe('["2","10","","__proto__","a.b","b","none"]')
+})
+
+test('a tensor may be in two places where it is not donated, at calls of a kind that was seen before too', async () => {
+  const f = jit((pair: { a: Tensor; b: Tensor }) => add(mul(pair.a, 10), pair.b))
+  const [x, y] = [tensor([1]), tensor([2])]
+  const calls = [f({ a: x, b: y }), f({ a: x, b: x }), f({ a: y, b: y }), f({ b: x, a: y })]
+  expect(await Promise.all(calls.map(numbers))).toEqual([[12], [11], [22], [21]])
+})
+
+test('a donated tensor in two places is found at calls of a kind that was seen before too', () => {
+  const step = jit((s: { w: Tensor; v: Tensor }) => ({ w: add(s.w, 1), v: add(s.v, 1) }), {
+    donate: [0],
+    label: 'step',
+  })
+  const state = step(step({ w: tensor([1]), v: tensor([2]) }))
+  const twice = { w: state.w, v: state.w }
+  for (const _ of [1, 2]) expect(failure(() => step(twice))).toMatch(/^value: .*got one f32\[1\] as '0.v' and '0.w'/)
+  expect(step(state).w.dtype).toBe('f32') // what was refused was not given up
+})

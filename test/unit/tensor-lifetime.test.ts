@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { beforeEach, describe, expect, test } from 'vitest'
-import { setDefaultDevice, wrapStorage } from '../../src/tensor/dispatch.ts'
+import { setDefaultDevice, wrapResults, wrapStorage } from '../../src/tensor/dispatch.ts'
 import type { Device } from '../../src/tensor/device.ts'
 import { DisposedError } from '../../src/tensor/errors.ts'
 import { memory, scope } from '../../src/tensor/lifetime.ts'
@@ -55,7 +55,7 @@ describe('dispose', () => {
 
   test('use after donation has its own code', () => {
     const x = tensor([1, 2])
-    x.retire('donated', new Error('here'))
+    wrapResults([], [x])
     expect(() => mul(x, x)).toThrow(expect.objectContaining({ code: 'donated' }))
     expect(() => mul(x, x)).toThrow(/was donated at .* or do not donate it/)
   })

@@ -85,8 +85,8 @@ export const runtimeBugs: readonly PlantedBug[] = [
     ],
     [
       'donated memory that nobody takes over is lost',
-      'if (!handedOver) storage.block.release()',
-      '',
+      'if (handedOver) return',
+      "if (storage.state === 'donated') return",
       'donated',
       'values',
     ],
