@@ -5,7 +5,7 @@ import { cacheFolder } from '../compile/cache-folder.ts'
 import { type ConvEquation, convDepth } from '../compile/index.ts'
 import type { Preparation } from '../tensor/device.ts'
 import type { DType } from '../tensor/dtype.ts'
-import { PullbackError } from '../tensor/errors.ts'
+import { InternalError, PullbackError } from '../tensor/errors.ts'
 import { type LogLevel, logLine } from '../tensor/log.ts'
 import { at, sizeOf } from '../tensor/shape.ts'
 import {
@@ -19,7 +19,7 @@ import {
   isConvolution,
   supportedByCudnn,
 } from './conv/index.ts'
-import type { CudaStep, Fusion } from './fusions/fusion.ts'
+import { type CudaStep, type Fused, type Fusion, contractionsOf } from './fusions/fusion.ts'
 import { type FusionChoice, fusionTask } from './fusions/tasks.ts'
 import { paddedCandidates, paddedFromRecipe, paddings } from './fusions/padded.ts'
 import { groupedCandidate } from './kernels/grouped.ts'
@@ -57,8 +57,8 @@ export interface Contractions {
   prepare(steps: readonly CudaStep[]): void
   /** The works of a product or convolution; each caller releases what it got. */
   lower(equation: Contraction): Lowered
-  /** The works of a contraction and the kernels behind it, likewise. */
-  lowerFusion(fusion: Fusion): Lowered
+  /** The works of several steps as one, likewise. */
+  lowerFused(fused: Fused): Lowered
 }
 
 /**
@@ -93,6 +93,10 @@ export function openContractions(runtime: Runtime, options: ContractionOptions):
     ownStatistics: groupedStatisticsCandidate,
     ownActivated: groupedActivatedCandidate,
   }
+  const lowerFusion = (fusion: Fusion): Lowered => {
+    const { dtype } = at(fusion.contraction.equation.outputs, 0).type
+    return tuner.choose(fusionTask(fusion, { ...means, workspaceBytes: workspaceFor(dtype) }))
+  }
   return {
     tuner,
     cache,
@@ -109,9 +113,15 @@ export function openContractions(runtime: Runtime, options: ContractionOptions):
       unlessRefused(() => runtime.modules.load(sources, tell('compiling')))
     },
     lower,
-    lowerFusion: (fusion) => {
-      const { dtype } = at(fusion.contraction.equation.outputs, 0).type
-      return tuner.choose(fusionTask(fusion, { ...means, workspaceBytes: workspaceFor(dtype) }))
+    lowerFused: (fused) => {
+      switch (fused.kind) {
+        case 'contraction':
+          return lowerFusion(fused)
+        case 'rows':
+          throw new InternalError('a chain of rows, which nothing lowers yet')
+        default:
+          return fused satisfies never
+      }
     },
   }
 }
@@ -123,10 +133,7 @@ function problemsOf(
   options: ContractionOptions,
 ): ReadonlyMap<string, Contraction> {
   const problems = new Map<string, Contraction>()
-  for (const step of steps) {
-    if (step.kind === 'kernel') continue
-    const { equation } = step.kind === 'fused' ? step.fusion.contraction : step
-    if (equation.primitive !== 'dot' && !isConvolution(equation)) continue
+  for (const equation of steps.flatMap(contractionsIn)) {
     if (equation.outputs.every(({ type }) => sizeOf(type.shape) === 0)) continue
     const task = taskOf(equation, session, options)
     if (task !== undefined) problems.set(task.key, equation)
@@ -134,9 +141,16 @@ function problemsOf(
   return problems
 }
 
+function contractionsIn(step: CudaStep): readonly Contraction[] {
+  if (step.kind === 'kernel') return []
+  if (step.kind === 'fused') return contractionsOf(step.fusion)
+  const { equation } = step
+  return equation.primitive === 'dot' || isConvolution(equation) ? [equation] : []
+}
+
 /** The works of our own convolution with statistics, where it will compete. */
 function statisticsWorks(step: CudaStep): Candidate['works'] {
-  if (step.kind !== 'fused' || step.fusion.way.kind !== 'statistics') return []
+  if (step.kind !== 'fused' || step.fusion.kind !== 'contraction' || step.fusion.way.kind !== 'statistics') return []
   const { equation } = step.fusion.contraction
   return equation.primitive === 'conv2d' ? (groupedStatisticsCandidate(equation)?.works ?? []) : []
 }

@@ -148,6 +148,7 @@ function fusedStep(plan: Plan, found: Found): Omit<FusedStep, 'after'> {
       : { kind: 'operand', index: [...inputs, ...outputs].indexOf(buffer) }
   const typeOf = (buffer: number): TensorType => at(plan.buffers, buffer).type
   const fusion: Fusion = {
+    kind: 'contraction',
     contraction: {
       equation: library.equation as Contraction,
       wires: [...library.inputs, ...library.outputs].map(wire),
