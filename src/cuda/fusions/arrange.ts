@@ -1,21 +1,20 @@
 // A plan with steps that stand for several: which of the fusions found may be one step, the order that follows, and places of
 // buffers in which such a step writes no bytes that it reads.
-import { type KernelStep, type Plan, type Step, epilogueAlone, placeSteps } from '../../compile/index.ts'
-import type { TensorType } from '../../tensor/program.ts'
+import { type Plan, placeSteps } from '../../compile/index.ts'
 import { at, range, zip } from '../../tensor/shape.ts'
-import type { Contraction } from '../kernels/index.ts'
-import type { Wire, WiredKernel } from '../wires.ts'
+import type { Wire } from '../wires.ts'
 import { castBiases } from './biases.ts'
-import type { CudaStep, FusedStep, FusedWay, Fusion } from './fusion.ts'
-import { type Found, findFusions } from './recognize.ts'
+import { contractionGroup } from './contraction-group.ts'
+import type { CudaStep, FusedStep } from './fusion.ts'
+import type { Group, Unplaced } from './group.ts'
+import { findFusions } from './recognize.ts'
 
 /** A plan whose steps may stand for several. */
 export interface CudaPlan extends Omit<Plan, 'steps'> {
   readonly steps: readonly CudaStep[]
 }
 
-/** A step without what its place says. */
-type Unplaced = Omit<FusedStep, 'after'> | Step
+type CudaUnplaced = Unplaced | Omit<FusedStep, 'after'>
 
 /**
  * The plan with every fusion that may be: where no other step must come between its members. Steps keep their order
@@ -25,11 +24,11 @@ type Unplaced = Omit<FusedStep, 'after'> | Step
  */
 export function fuseSteps(given: Plan, verify = false): CudaPlan {
   const plan = castBiases(given)
-  const groups = compatible(plan, findFusions(plan))
+  const groups = compatible(plan, findFusions(plan).map(contractionGroup))
   if (groups.length === 0) return given
-  const steps = unitsInOrder(plan, groups).map((unit): Unplaced => {
-    const found = groups.find(({ members }) => members[0] === unit[0])
-    return found === undefined ? at(plan.steps, at(unit, 0)) : fusedStep(plan, found)
+  const steps = unitsInOrder(plan, groups).flatMap((unit): readonly CudaUnplaced[] => {
+    const group = groups.find(({ members }) => members === unit)
+    return group === undefined ? unit.map((step) => at(plan.steps, step)) : [fusedStep(plan, group), ...group.behind]
   })
   const kept = usedBuffers(plan, steps)
   const renumbered = new Map(kept.map((buffer, index) => [buffer, index]))
@@ -68,7 +67,7 @@ function sources(plan: Plan): readonly (readonly number[])[] {
 }
 
 /** The fusions that can all be steps at once, the earlier before the later where they exclude each other. */
-function compatible(plan: Plan, found: readonly Found[]): readonly Found[] {
+function compatible(plan: Plan, found: readonly Group[]): readonly Group[] {
   const needed = sources(plan)
   const unitOf = new Map<number, readonly number[]>()
   const accepted = found.filter((candidate) => {
@@ -102,7 +101,7 @@ function needsItself(
 }
 
 /** The units in an order in which they can run: each where its first member was, behind what it needs. */
-function unitsInOrder(plan: Plan, groups: readonly Found[]): readonly (readonly number[])[] {
+function unitsInOrder(plan: Plan, groups: readonly Group[]): readonly (readonly number[])[] {
   const needed = sources(plan)
   const unitOf = new Map(groups.flatMap(({ members }) => members.map((member) => [member, members] as const)))
   const order: (readonly number[])[] = []
@@ -119,7 +118,7 @@ function unitsInOrder(plan: Plan, groups: readonly Found[]): readonly (readonly 
 }
 
 /** The buffers that some step, or the caller, knows, in order. */
-function usedBuffers(plan: Plan, steps: readonly Unplaced[]): readonly number[] {
+function usedBuffers(plan: Plan, steps: readonly CudaUnplaced[]): readonly number[] {
   const used = new Set([
     ...plan.inputs,
     ...plan.outputs,
@@ -128,81 +127,21 @@ function usedBuffers(plan: Plan, steps: readonly Unplaced[]): readonly number[] 
   return range(plan.buffers.length).filter((buffer) => used.has(buffer))
 }
 
-/** The fused step of what was found; its operands are the buffers that others know. */
-function fusedStep(plan: Plan, found: Found): Omit<FusedStep, 'after'> {
-  const { library, kernels, members } = found
-  const steps: readonly Step[] = [library, ...kernels]
+/** A group as one step; its operands are the buffers that others know. */
+function fusedStep(plan: Plan, { members, steps, behind, known, label, fused }: Group): Omit<FusedStep, 'after'> {
   const made = new Set(steps.flatMap(({ outputs }) => outputs))
   const inputs = [...new Set(steps.flatMap((step) => step.inputs.filter((buffer) => !made.has(buffer))))]
-  const { way } = found
-  const sums = way.kind === 'statistics' ? [way.sum, way.squares] : [] // by these its ways are told apart
-  const isKnown = (buffer: number): boolean =>
-    sums.includes(buffer) ||
-    plan.outputs.includes(buffer) ||
-    plan.steps.some((step, index) => !members.includes(index) && step.inputs.includes(buffer))
-  const outputs = [...made].filter(isKnown)
-  const inside = [...made].filter((buffer) => !isKnown(buffer))
+  const others = [...plan.steps.filter((_, index) => !members.includes(index)), ...behind]
+  const read = others.flatMap((step) => step.inputs.filter((buffer) => made.has(buffer)))
+  const needed = new Set([...known, ...plan.outputs, ...read])
+  const outputs = [...made].filter((buffer) => needed.has(buffer))
+  const inside = [...made].filter((buffer) => !needed.has(buffer))
   const wire = (buffer: number): Wire =>
     inside.includes(buffer)
       ? { kind: 'inside', index: inside.indexOf(buffer) }
       : { kind: 'operand', index: [...inputs, ...outputs].indexOf(buffer) }
-  const typeOf = (buffer: number): TensorType => at(plan.buffers, buffer).type
-  const fusion: Fusion = {
-    kind: 'contraction',
-    contraction: {
-      equation: library.equation as Contraction,
-      wires: [...library.inputs, ...library.outputs].map(wire),
-    },
-    kernels: kernels.map((step) => ({ kernel: step.kernel, wires: [...step.inputs, ...step.outputs].map(wire) })),
-    inputs: inputs.map(typeOf),
-    outputs: outputs.map(typeOf),
-    inside: inside.map(typeOf),
-    way: wiredWay(found, wire),
-  }
+  const typesOf = (buffers: readonly number[]) => buffers.map((buffer) => at(plan.buffers, buffer).type)
+  const fusion = fused({ inputs: typesOf(inputs), outputs: typesOf(outputs), inside: typesOf(inside), wire })
   const sum = (of: 'bytes' | 'flops'): number => steps.reduce((total, step) => total + step[of], 0)
-  const label = `${library.label} with ${fusion.way.kind}`
   return { kind: 'fused', fusion, inputs, outputs, bytes: sum('bytes'), flops: sum('flops'), label }
-}
-
-function wiredWay({ way, kernels }: Found, wire: (buffer: number) => Wire): FusedWay {
-  const kernel = at(kernels, 0)
-  switch (way.kind) {
-    case 'statistics':
-      return { kind: 'statistics', sum: wire(way.sum), squares: wire(way.squares), last: wiredLast(way.of, wire) }
-    case 'product': {
-      const { kind, epilogue, bias } = way
-      return { kind, epilogue, bias: wire(bias), result: wire(at(kernel.outputs, 0)) }
-    }
-    case 'chain': {
-      const { epilogue, inputs, output } = way.chain
-      const store = wire(at(kernel.outputs, output))
-      const operands = inputs.map((input) => wire(at(kernel.inputs, input)))
-      return { kind: 'chain', epilogue, operands, store, rest: wiredRest(way.chain, kernel, wire) }
-    }
-    default:
-      return way satisfies never
-  }
-}
-
-/** The epilogue of a step as a kernel of its own. */
-function wiredLast({ kernel, inputs, outputs }: KernelStep, wire: (buffer: number) => Wire): WiredKernel | undefined {
-  const alone = epilogueAlone(kernel)
-  if (alone === undefined) return undefined
-  const operands = [...inputs, ...outputs]
-  return {
-    kernel: alone.kernel,
-    wires: [...alone.operands.map((operand) => at(operands, operand)), ...outputs].map(wire),
-  }
-}
-
-function wiredRest(
-  { rest, output }: Extract<Found['way'], { kind: 'chain' }>['chain'],
-  kernel: KernelStep,
-  wire: (buffer: number) => Wire,
-): WiredKernel | undefined {
-  if (rest === undefined) return undefined
-  const inputs = rest.inputs.map((input) =>
-    at(input === 'stored' ? kernel.outputs : kernel.inputs, input === 'stored' ? output : input),
-  )
-  return { kernel: rest.kernel, wires: [...inputs, ...rest.outputs.map((made) => at(kernel.outputs, made))].map(wire) }
 }
