@@ -5,7 +5,7 @@ import { cacheFolder } from '../compile/cache-folder.ts'
 import { type ConvEquation, convDepth } from '../compile/index.ts'
 import type { Preparation } from '../tensor/device.ts'
 import type { DType } from '../tensor/dtype.ts'
-import { InternalError, PullbackError } from '../tensor/errors.ts'
+import { PullbackError } from '../tensor/errors.ts'
 import { type LogLevel, logLine } from '../tensor/log.ts'
 import { at, sizeOf } from '../tensor/shape.ts'
 import {
@@ -20,11 +20,13 @@ import {
   supportedByCudnn,
 } from './conv/index.ts'
 import { type CudaStep, type Fused, type Fusion, contractionsOf } from './fusions/fusion.ts'
+import { rowTask } from './fusions/row-tasks.ts'
 import { type FusionChoice, fusionTask } from './fusions/tasks.ts'
 import { paddedCandidates, paddedFromRecipe, paddings } from './fusions/padded.ts'
 import { groupedCandidate } from './kernels/grouped.ts'
 import { groupedActivatedCandidate, groupedStatisticsCandidate } from './kernels/grouped-fused.ts'
 import { type Contraction, lowerPlainContraction, plainCandidate } from './kernels/index.ts'
+import { rowsCandidate } from './kernels/rows.ts'
 import { matmulProblem, matmulTask, supportedByCublasLt } from './matmul/index.ts'
 import type { Runtime, Session } from './runtime/index.ts'
 import { Tuner, TuningCache, type TuningTask, runtimeBench, tuningIdentity, tuningOptions } from './tune/index.ts'
@@ -106,7 +108,7 @@ export function openContractions(runtime: Runtime, options: ContractionOptions):
       const open = [...problems].filter(([key]) => tuner.isOpen(key))
       const works = [
         ...open.flatMap(([, equation]) => groupedCandidate(equation)?.works ?? []),
-        ...steps.flatMap((step) => statisticsWorks(step)),
+        ...steps.flatMap((step) => fusedWorks(step)),
       ]
       const sources = works.flatMap((work) => (work.kind === 'kernel' ? [work.source] : []))
       // One that does not compile is met again, and dropped by name, when its turn comes.
@@ -118,7 +120,7 @@ export function openContractions(runtime: Runtime, options: ContractionOptions):
         case 'contraction':
           return lowerFusion(fused)
         case 'rows':
-          throw new InternalError('a chain of rows, which nothing lowers yet')
+          return tuner.choose(rowTask(fused, { ...means, lowerFusion, ownRows: rowsCandidate }))
         default:
           return fused satisfies never
       }
@@ -148,10 +150,13 @@ function contractionsIn(step: CudaStep): readonly Contraction[] {
   return equation.primitive === 'dot' || isConvolution(equation) ? [equation] : []
 }
 
-/** The works of our own convolution with statistics, where it will compete. */
-function statisticsWorks(step: CudaStep): Candidate['works'] {
-  if (step.kind !== 'fused' || step.fusion.kind !== 'contraction' || step.fusion.way.kind !== 'statistics') return []
-  const { equation } = step.fusion.contraction
+/** The works of our own convolution with statistics, or chain of rows, where it will compete. */
+function fusedWorks(step: CudaStep): Candidate['works'] {
+  if (step.kind !== 'fused') return []
+  const { fusion } = step
+  if (fusion.kind === 'rows') return rowsCandidate(fusion)?.works ?? []
+  if (fusion.way.kind !== 'statistics') return []
+  const { equation } = fusion.contraction
   return equation.primitive === 'conv2d' ? (groupedStatisticsCandidate(equation)?.works ?? []) : []
 }
 

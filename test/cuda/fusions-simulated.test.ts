@@ -313,7 +313,7 @@ describe('a fused ReLU', () => {
       ...{ ordinal: 0, environment, separate: false },
       owners: () => '',
     })
-    const acceptance = nanAcceptance(fusion, { id: 'separate', make: () => steps(fusion, 'separate', false) })
+    const acceptance = nanAcceptance(fusion, [0], { id: 'separate', make: () => steps(fusion, 'separate', false) })
     const bench = runtimeBench(runtime, true)
     expect(acceptance(bench, steps(fusion, 'own:keeps', false))).toBeUndefined()
     expect(acceptance(bench, steps(fusion, 'own:cuts', true))).toBe('it makes numbers of NaN')

@@ -1,9 +1,10 @@
 // What arrange.ts makes one step of a plan: steps by their positions, and what they are as one once it is known which of their
 // values others need. Who finds such groups says what they are.
-import type { KernelStep, LibraryStep } from '../../compile/index.ts'
+import type { KernelStep, LibraryStep, Plan } from '../../compile/index.ts'
 import type { TensorType } from '../../tensor/program.ts'
+import { at } from '../../tensor/shape.ts'
 import type { Wire } from '../wires.ts'
-import type { Fused } from './fusion.ts'
+import type { Fused, FusedStep } from './fusion.ts'
 
 /** A step without what its place says. */
 export type Unplaced = Omit<KernelStep, 'after'> | Omit<LibraryStep, 'after'>
@@ -30,4 +31,23 @@ export interface Group {
   readonly label: string
   /** What they are as one. */
   readonly fused: (values: Values) => Fused
+}
+
+/** A group as one step; its operands are the buffers that others know. */
+export function asOne(plan: Plan, { members, steps, behind, known, label, fused }: Group): Omit<FusedStep, 'after'> {
+  const made = new Set(steps.flatMap(({ outputs }) => outputs))
+  const inputs = [...new Set(steps.flatMap((step) => step.inputs.filter((buffer) => !made.has(buffer))))]
+  const others = [...plan.steps.filter((_, index) => !members.includes(index)), ...behind]
+  const read = others.flatMap((step) => step.inputs.filter((buffer) => made.has(buffer)))
+  const needed = new Set([...known, ...plan.outputs, ...read])
+  const outputs = [...made].filter((buffer) => needed.has(buffer))
+  const inside = [...made].filter((buffer) => !needed.has(buffer))
+  const wire = (buffer: number): Wire =>
+    inside.includes(buffer)
+      ? { kind: 'inside', index: inside.indexOf(buffer) }
+      : { kind: 'operand', index: [...inputs, ...outputs].indexOf(buffer) }
+  const typesOf = (buffers: readonly number[]) => buffers.map((buffer) => at(plan.buffers, buffer).type)
+  const fusion = fused({ inputs: typesOf(inputs), outputs: typesOf(outputs), inside: typesOf(inside), wire })
+  const sum = (of: 'bytes' | 'flops'): number => steps.reduce((total, step) => total + step[of], 0)
+  return { kind: 'fused', fusion, inputs, outputs, bytes: sum('bytes'), flops: sum('flops'), label }
 }
