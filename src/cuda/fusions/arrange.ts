@@ -6,18 +6,18 @@ import { rowsCandidate } from '../kernels/rows.ts'
 import type { RowChain } from '../row-chain.ts'
 import { castBiases } from './biases.ts'
 import { contractionGroup } from './contraction-group.ts'
-import type { CudaStep, FusedStep } from './fusion.ts'
-import { type Group, type Unplaced, asOne } from './group.ts'
+import type { CudaStep } from './fusion.ts'
+import { type CudaUnplaced, type Group, asOne } from './group.ts'
+import { earlySteps, gathered } from './order.ts'
 import { findFusions } from './recognize.ts'
 import { type TakesRows, findRowChains } from './rows.ts'
 import { type Units, joinAll, unitsInOrder, unitsOf } from './units.ts'
+import { type Uses, usesOf } from './uses.ts'
 
 /** A plan whose steps may stand for several. */
 export interface CudaPlan extends Omit<Plan, 'steps'> {
   readonly steps: readonly CudaStep[]
 }
-
-type CudaUnplaced = Unplaced | Omit<FusedStep, 'after'>
 
 /**
  * The plan with every fusion that may be: where no other step must come between its members. Steps keep their order
@@ -28,12 +28,16 @@ type CudaUnplaced = Unplaced | Omit<FusedStep, 'after'>
  */
 export function fuseSteps(given: Plan, verify = false, takesRows: TakesRows = hasKernel): CudaPlan {
   const plan = castBiases(given)
-  const { units, groups } = findGroups(plan, takesRows)
+  const uses = usesOf(plan)
+  const { units, groups } = findGroups(uses, takesRows)
   if (groups.length === 0) return given
-  const steps = unitsInOrder(units).flatMap((unit): readonly CudaUnplaced[] => {
-    const group = groups.find(({ members }) => members === unit)
-    return group === undefined ? unit.map((step) => at(plan.steps, step)) : [asOne(plan, group), ...group.behind]
-  })
+  const steps = gathered(
+    unitsInOrder(units, earlySteps(plan)).map((unit) => {
+      const group = groups.find(({ members }) => members === unit)
+      if (group === undefined) return { steps: unit.map((step) => at(plan.steps, step)), behind: [] }
+      return { steps: [asOne(uses, group)], behind: group.behind }
+    }),
+  )
   const kept = usedBuffers(plan, steps)
   const renumbered = new Map(kept.map((buffer, index) => [buffer, index]))
   const number = (buffer: number): number => renumbered.get(buffer) ?? -1
@@ -56,13 +60,14 @@ export function fuseSteps(given: Plan, verify = false, takesRows: TakesRows = ha
  * What becomes one step each: first what saves passes over full-size tensors, then chains of rows, and what is left of products
  * and biases, of which chains consist too.
  */
-function findGroups(plan: Plan, takesRows: TakesRows): { readonly units: Units; readonly groups: readonly Group[] } {
-  const found = findFusions(plan)
+function findGroups(uses: Uses, takesRows: TakesRows): { readonly units: Units; readonly groups: readonly Group[] } {
+  const { plan } = uses
+  const found = findFusions(uses)
   const [large, products] = [false, true].map((small) =>
     found.filter(({ way }) => (way.kind === 'product') === small).map(contractionGroup),
   )
   const first = joinAll(unitsOf(plan), large ?? [])
-  const chains = joinAll(first.units, findRowChains(plan, first.units, takesRows))
+  const chains = joinAll(first.units, findRowChains(uses, first.units, takesRows))
   const { units, taken } = joinAll(chains.units, products ?? [])
   return { units, groups: [...first.taken, ...chains.taken, ...taken] }
 }

@@ -58,8 +58,11 @@ export function joinAll<G extends { readonly members: readonly number[] }>(
   return { units: joined, taken }
 }
 
-/** The units in an order in which they can run: each where its first member was, behind what it needs. */
-export function unitsInOrder({ needed, unitOf }: Units): readonly (readonly number[])[] {
+/**
+ * The units in an order in which they can run: those of the steps `first`, then each where its first member was, behind what it
+ * needs.
+ */
+export function unitsInOrder({ needed, unitOf }: Units, first: readonly number[] = []): readonly (readonly number[])[] {
   const order: (readonly number[])[] = []
   const done = new Set<number>()
   const emit = (step: number): void => {
@@ -69,6 +72,6 @@ export function unitsInOrder({ needed, unitOf }: Units): readonly (readonly numb
     for (const member of unit) at(needed, member).forEach(emit)
     order.push(unit)
   }
-  range(needed.length).forEach(emit)
+  for (const step of [...first, ...range(needed.length)]) emit(step)
   return order
 }
