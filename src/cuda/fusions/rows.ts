@@ -4,6 +4,7 @@ import { InternalError } from '../../tensor/errors.ts'
 import { at } from '../../tensor/shape.ts'
 import type { DotEquation } from '../matmul/index.ts'
 import type { RowChain, RowPart } from '../row-chain.ts'
+import { fusedKey } from './fusion.ts'
 import { type Group, type Unplaced, type Values, asOne } from './group.ts'
 import { separateParts } from './row-parts.ts'
 import { type RowStep, rowStepOf, rowsOf } from './row-steps.ts'
@@ -24,7 +25,8 @@ interface Search {
 }
 
 /** The chains of a plan that save a launch, each as long as may be; `units` are the steps that are joined already. */
-export function findRowChains(uses: Uses, units: Units, takes: TakesRows): readonly Group[] {
+export function findRowChains(uses: Uses, units: Units, takesRows: TakesRows): readonly Group[] {
+  const takes = remembered(takesRows)
   const { plan } = uses
   const found: Group[] = []
   let joined = units
@@ -43,6 +45,17 @@ export function findRowChains(uses: Uses, units: Units, takes: TakesRows): reado
     joined = join(joined, chain.members)
   })
   return found
+}
+
+/** Asked once about equal chains: an answer is a whole kernel's text. */
+function remembered(takes: TakesRows): TakesRows {
+  const known = new Map<string, boolean>()
+  return (chain) => {
+    const key = fusedKey(chain)
+    const answer = known.get(key) ?? takes(chain)
+    known.set(key, answer)
+    return answer
+  }
 }
 
 /** All that hangs together with a product, or, where there is no kernel for that, what there is one for. */
