@@ -21,7 +21,8 @@ import type { RowChain } from '../row-chain.ts'
 import type { Candidate } from '../work.ts'
 import { ceilDiv, operand } from './launch.ts'
 import { type RowsScope, printMap } from './rows-map.ts'
-import { type DotStep, type RowStep, type RowValue, type RowsPlan, type SharedPlace, planRows } from './rows-plan.ts'
+import { planRows } from './rows-plan.ts'
+import type { DotStep, RowStep, RowValue, RowsPlan, SharedPlace } from './rows-steps.ts'
 import { blockRows, rowThreads, rowsText } from './rows-text.ts'
 
 /** Bytes that a launch's argument may have on every GPU and driver. */
