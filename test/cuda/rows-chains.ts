@@ -74,22 +74,28 @@ export class Chain {
     return to
   }
 
-  /** A kernel over [rows, columns] or, if `flat`, [rows x columns]; each store is a new value. */
+  /** A kernel whose loops walk over [rows, columns] in some way; each store is a new value. */
   map(
     columns: number,
-    flat: boolean,
+    loops: Loops,
     sources: readonly Source[],
     nodes: readonly KernelNode[],
     stored: readonly number[],
   ) {
-    const access = ({ offset, row, column }: Walk): Access => ({ offset, strides: flat ? [column] : [row, column] })
-    const dense = access({ offset: 0, row: columns, column: 1 })
+    const digits = digitsOf(loops, this.rows, columns)
+    const access = ({ offset, row, column }: Walk): Access => ({
+      offset,
+      strides: digits.map((digit) => digit.step * (digit.of === 'row' ? row : column)),
+    })
     const inputs = sources.map(({ ref, walk }): KernelInput => ({ dtype: this.typeOf(ref).dtype, ...access(walk) }))
-    const stores = stored.map((node, output) => ({ ...dense, node, dtype: at(nodes, node).dtype, output }))
+    const whole = { offset: 0, row: columns, column: 1 }
+    const kept = nodes.map((node) => (node.op === 'index' ? { ...node, access: access(whole) } : node))
+    const stores = stored.map((node, output) => {
+      return { ...access(whole), node, dtype: at(nodes, node).dtype, output }
+    })
     const results = stores.map(({ dtype }) => this.make(dtype, columns))
-    const extents = flat ? [this.rows * columns] : [this.rows, columns]
-    const axes = extents.map((extent) => ({ extent, role: 'map' }) as const)
-    const kernel: Kernel = { axes, inputs, nodes, stores, reductions: [] }
+    const axes = digits.map(({ extent }) => ({ extent, role: 'map' }) as const)
+    const kernel: Kernel = { axes, inputs, nodes: kept, stores, reductions: [] }
     this.parts.push({ kind: 'map', kernel, refs: [...sources.map(({ ref }) => ref), ...results] })
     return results
   }
@@ -113,6 +119,27 @@ export class Chain {
     const pick = (list: readonly number[]): TensorType[] => list.map((made) => at(this.made, made))
     return { kind: 'rows', rows: this.rows, parts, inputs: this.inputs, outputs: pick(outputs), inside: pick(inside) }
   }
+}
+
+/** All in one axis, an axis each, or two each where they are even. */
+export type Loops = 'flat' | 'grid' | 'split'
+
+interface Digit {
+  readonly extent: number
+  readonly step: number
+  readonly of: 'row' | 'column'
+}
+
+function digitsOf(loops: Loops, rows: number, columns: number): readonly Digit[] {
+  if (loops === 'flat') return [{ extent: rows * columns, step: 1, of: 'column' }]
+  return [['row', rows] as const, ['column', columns] as const].flatMap(([of, extent]): readonly Digit[] =>
+    loops === 'split' && extent % 2 === 0
+      ? [
+          { extent: extent / 2, step: 2, of },
+          { extent: 2, step: 1, of },
+        ]
+      : [{ extent, step: 1, of }],
+  )
 }
 
 /** Elements from the offset on, by row and column. */
@@ -151,7 +178,7 @@ function activated(chain: Chain, x: Ref, kind: 'relu' | 'sigmoid'): Ref {
       : [{ op: 'constant', dtype, value: 0 } as const, { op: 'max', dtype, args: [3, 4] } as const]),
   ]
   const sources = [dense(chain, x), vector(chain, 'f32', columns)]
-  return at(chain.map(columns, false, sources, nodes, [nodes.length - 1]), 0)
+  return at(chain.map(columns, 'grid', sources, nodes, [nodes.length - 1]), 0)
 }
 
 /** The forward pass: squeeze of a batch-normalised sum, reduce, ReLU, expand, sigmoid. All made values but products are kept. */
@@ -170,7 +197,7 @@ export function exciteForward(rows: number, channels: number, reduced: number, d
     { op: 'mul', dtype: 'f32', args: [8, 9] },
     { op: 'cast', dtype, args: [10] },
   ]
-  const squeezed = at(chain.map(channels, false, sources, nodes, [11]), 0)
+  const squeezed = at(chain.map(channels, 'grid', sources, nodes, [11]), 0)
   const hidden = activated(chain, chain.dot(squeezed, reduced, true), 'relu')
   activated(chain, chain.dot(hidden, channels, true), 'sigmoid')
   return chain
@@ -189,7 +216,7 @@ export function exciteBackward(rows: number, channels: number, reduced: number, 
   ]
   const hidden = chain.rowInput(dtype, reduced)
   const sources = [dense(chain, hidden), dense(chain, cotangent)]
-  const [masked] = chain.map(reduced, true, sources, nodes, [4])
+  const [masked] = chain.map(reduced, 'flat', sources, nodes, [4])
   if (masked === undefined) throw new Error('a map of one store')
   chain.dot(masked, channels, false)
   return chain
@@ -209,7 +236,8 @@ const choices = fc.record({
     },
   ),
   dtype: fc.constantFrom<FloatDType>('f32', 'f16', 'bf16'),
-  flat: fc.boolean(),
+  loops: fc.constantFrom<Loops>('flat', 'grid', 'split'),
+  index: fc.nat(7),
   deep: fc.boolean(),
   wide: fc.nat(5),
   last: fc.nat(3),
@@ -246,7 +274,7 @@ function randomDot(chain: Chain, current: Ref, half: Half, { pick, width, deep, 
   return chain.dot(from, width, deep, wide === 0 ? 'f32' : half)
 }
 
-function randomMap(chain: Chain, current: Ref, half: Half, { others, dtype, flat, last, two }: Choices): Ref {
+function randomMap(chain: Chain, current: Ref, half: Half, { others, dtype, loops, index, last, two }: Choices): Ref {
   const columns = chain.columnsOf(current)
   const sources: Source[] = [dense(chain, current)]
   const result = two ? half : dtype
@@ -264,6 +292,10 @@ function randomMap(chain: Chain, current: Ref, half: Half, { others, dtype, flat
       args: [value, push({ op: 'cast', dtype: result, args: [loaded] })],
     })
   }
+  if (index === 0) {
+    const place = push({ op: 'index', dtype: result, access: { offset: 0, strides: [] } }) // the map knows its loops
+    value = push({ op: 'add', dtype: result, args: [value, place] })
+  }
   const middle = value
   const zero = push({ op: 'constant', dtype: result, value: 0 })
   if (last === 0) value = push({ op: 'max', dtype: result, args: [value, zero] })
@@ -277,7 +309,13 @@ function randomMap(chain: Chain, current: Ref, half: Half, { others, dtype, flat
     })
   }
   const walks = sources.every(({ walk }) => walk.row === walk.column * columns)
-  const results = chain.map(columns, flat && walks, sources, nodes, two ? [value, middle] : [value])
+  const results = chain.map(
+    columns,
+    walks || loops !== 'flat' ? loops : 'grid',
+    sources,
+    nodes,
+    two ? [value, middle] : [value],
+  )
   return at(results, 0)
 }
 
