@@ -69,9 +69,9 @@ describe('a chain of rows', () => {
       'with a batch',
       withShapes(
         [
-          [1, 9, 40],
-          [1, 8, 40],
-          [1, 9, 8],
+          [2, 9, 40],
+          [2, 8, 40],
+          [2, 9, 8],
         ],
         { batch: [[0], [0]], contract: [[2], [2]] },
       ),
