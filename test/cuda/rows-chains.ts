@@ -5,7 +5,7 @@ import type { Access, Kernel, KernelInput, KernelNode } from '../../src/compile/
 import type { DotEquation } from '../../src/cuda/matmul/index.ts'
 import type { RowChain, RowPart } from '../../src/cuda/row-chain.ts'
 import type { Wire } from '../../src/cuda/wires.ts'
-import type { FloatDType } from '../../src/tensor/dtype.ts'
+import type { DType, FloatDType } from '../../src/tensor/dtype.ts'
 import { type TensorType, variable } from '../../src/tensor/program.ts'
 import { at, range } from '../../src/tensor/shape.ts'
 
@@ -24,6 +24,8 @@ export class Chain {
   readonly inputs: TensorType[] = []
   readonly made: TensorType[] = []
   readonly parts: BuiltPart[] = []
+  /** The inputs that have something for each row. */
+  readonly rowwise: number[] = []
 
   constructor(readonly rows: number) {}
 
@@ -36,8 +38,14 @@ export class Chain {
     return this.parts.map(({ kind, refs }) => `${kind}(${refs.map(show).join(', ')})`).join(' ')
   }
 
-  input(dtype: FloatDType, shape: readonly number[]): Ref {
+  input(dtype: DType, shape: readonly number[]): Ref {
     return { kind: 'input', index: this.inputs.push({ dtype, shape }) - 1 }
+  }
+
+  /** One that has something for each row: [rows], or [rows, columns]. */
+  rowInput(dtype: DType, ...columns: readonly number[]): Ref {
+    this.rowwise.push(this.inputs.length)
+    return this.input(dtype, [this.rows, ...columns])
   }
 
   typeOf({ kind, index }: Ref): TensorType {
@@ -48,15 +56,15 @@ export class Chain {
     return at(this.typeOf(ref).shape, 1)
   }
 
-  make(dtype: FloatDType, columns: number): Ref {
+  make(dtype: DType, columns: number): Ref {
     return { kind: 'made', index: this.made.push({ dtype, shape: [this.rows, columns] }) - 1 }
   }
 
   /** `from` times a new matrix, stored [n, k] if deep. */
-  dot(from: Ref, n: number, deep: boolean, result = this.typeOf(from).dtype as FloatDType): Ref {
+  dot(from: Ref, n: number, deep: boolean, result = this.typeOf(from).dtype): Ref {
     const { dtype } = this.typeOf(from)
     const k = this.columnsOf(from)
-    const matrix = this.input(dtype as FloatDType, deep ? [n, k] : [k, n])
+    const matrix = this.input(dtype, deep ? [n, k] : [k, n])
     const to = this.make(result, n)
     const refs = [from, matrix, to]
     const [a, b, c] = refs.map((ref) => variable(this.typeOf(ref)))
@@ -66,22 +74,28 @@ export class Chain {
     return to
   }
 
-  /** A kernel over [rows, columns] or, if `flat`, [rows x columns]; each store is a new value. */
+  /** A kernel whose loops walk over [rows, columns] in some way; each store is a new value. */
   map(
     columns: number,
-    flat: boolean,
+    loops: Loops,
     sources: readonly Source[],
     nodes: readonly KernelNode[],
     stored: readonly number[],
   ) {
-    const access = ({ offset, row, column }: Walk): Access => ({ offset, strides: flat ? [column] : [row, column] })
-    const dense = access({ offset: 0, row: columns, column: 1 })
+    const digits = digitsOf(loops, this.rows, columns)
+    const access = ({ offset, row, column }: Walk): Access => ({
+      offset,
+      strides: digits.map((digit) => digit.step * (digit.of === 'row' ? row : column)),
+    })
     const inputs = sources.map(({ ref, walk }): KernelInput => ({ dtype: this.typeOf(ref).dtype, ...access(walk) }))
-    const stores = stored.map((node, output) => ({ ...dense, node, dtype: at(nodes, node).dtype, output }))
-    const results = stores.map(({ dtype }) => this.make(dtype as FloatDType, columns))
-    const extents = flat ? [this.rows * columns] : [this.rows, columns]
-    const axes = extents.map((extent) => ({ extent, role: 'map' }) as const)
-    const kernel: Kernel = { axes, inputs, nodes, stores, reductions: [] }
+    const whole = { offset: 0, row: columns, column: 1 }
+    const kept = nodes.map((node) => (node.op === 'index' ? { ...node, access: access(whole) } : node))
+    const stores = stored.map((node, output) => {
+      return { ...access(whole), node, dtype: at(nodes, node).dtype, output }
+    })
+    const results = stores.map(({ dtype }) => this.make(dtype, columns))
+    const axes = digits.map(({ extent }) => ({ extent, role: 'map' }) as const)
+    const kernel: Kernel = { axes, inputs, nodes: kept, stores, reductions: [] }
     this.parts.push({ kind: 'map', kernel, refs: [...sources.map(({ ref }) => ref), ...results] })
     return results
   }
@@ -107,6 +121,27 @@ export class Chain {
   }
 }
 
+/** All in one axis, an axis each, or two each where they are even. */
+export type Loops = 'flat' | 'grid' | 'split'
+
+interface Digit {
+  readonly extent: number
+  readonly step: number
+  readonly of: 'row' | 'column'
+}
+
+function digitsOf(loops: Loops, rows: number, columns: number): readonly Digit[] {
+  if (loops === 'flat') return [{ extent: rows * columns, step: 1, of: 'column' }]
+  return [['row', rows] as const, ['column', columns] as const].flatMap(([of, extent]): readonly Digit[] =>
+    loops === 'split' && extent % 2 === 0
+      ? [
+          { extent: extent / 2, step: 2, of },
+          { extent: 2, step: 1, of },
+        ]
+      : [{ extent, step: 1, of }],
+  )
+}
+
 /** Elements from the offset on, by row and column. */
 export interface Walk {
   readonly offset: number
@@ -125,7 +160,7 @@ export function dense(chain: Chain, ref: Ref): Source {
 }
 
 /** One value for each column, or for all. */
-export function vector(chain: Chain, dtype: FloatDType, columns: number): Source {
+export function vector(chain: Chain, dtype: DType, columns: number): Source {
   return { ref: chain.input(dtype, [columns]), walk: { offset: 0, row: 0, column: columns === 1 ? 0 : 1 } }
 }
 
@@ -143,13 +178,13 @@ function activated(chain: Chain, x: Ref, kind: 'relu' | 'sigmoid'): Ref {
       : [{ op: 'constant', dtype, value: 0 } as const, { op: 'max', dtype, args: [3, 4] } as const]),
   ]
   const sources = [dense(chain, x), vector(chain, 'f32', columns)]
-  return at(chain.map(columns, false, sources, nodes, [nodes.length - 1]), 0)
+  return at(chain.map(columns, 'grid', sources, nodes, [nodes.length - 1]), 0)
 }
 
 /** The forward pass: squeeze of a batch-normalised sum, reduce, ReLU, expand, sigmoid. All made values but products are kept. */
 export function exciteForward(rows: number, channels: number, reduced: number, dtype: Half): Chain {
   const chain = new Chain(rows)
-  const sums = chain.input('f32', [rows, channels])
+  const sums = chain.rowInput('f32', channels)
   const sources = [dense(chain, sums), ...range(3).map(() => vector(chain, 'f32', channels))]
   const nodes: readonly KernelNode[] = [
     ...range(4).map((input): KernelNode => ({ op: 'load', dtype: 'f32', input })),
@@ -162,7 +197,7 @@ export function exciteForward(rows: number, channels: number, reduced: number, d
     { op: 'mul', dtype: 'f32', args: [8, 9] },
     { op: 'cast', dtype, args: [10] },
   ]
-  const squeezed = at(chain.map(channels, false, sources, nodes, [11]), 0)
+  const squeezed = at(chain.map(channels, 'grid', sources, nodes, [11]), 0)
   const hidden = activated(chain, chain.dot(squeezed, reduced, true), 'relu')
   activated(chain, chain.dot(hidden, channels, true), 'sigmoid')
   return chain
@@ -171,7 +206,7 @@ export function exciteForward(rows: number, channels: number, reduced: number, d
 /** The backward pass: expand's input gradient, ReLU's mask, reduce's input gradient. */
 export function exciteBackward(rows: number, channels: number, reduced: number, dtype: Half): Chain {
   const chain = new Chain(rows)
-  const cotangent = chain.dot(chain.input(dtype, [rows, channels]), reduced, false)
+  const cotangent = chain.dot(chain.rowInput(dtype, channels), reduced, false)
   const nodes: readonly KernelNode[] = [
     { op: 'load', dtype, input: 0 },
     { op: 'constant', dtype, value: 0 },
@@ -179,9 +214,9 @@ export function exciteBackward(rows: number, channels: number, reduced: number, 
     { op: 'load', dtype, input: 1 },
     { op: 'select', dtype, args: [2, 3, 1] },
   ]
-  const hidden = chain.input(dtype, [rows, reduced])
+  const hidden = chain.rowInput(dtype, reduced)
   const sources = [dense(chain, hidden), dense(chain, cotangent)]
-  const [masked] = chain.map(reduced, true, sources, nodes, [4])
+  const [masked] = chain.map(reduced, 'flat', sources, nodes, [4])
   if (masked === undefined) throw new Error('a map of one store')
   chain.dot(masked, channels, false)
   return chain
@@ -201,7 +236,8 @@ const choices = fc.record({
     },
   ),
   dtype: fc.constantFrom<FloatDType>('f32', 'f16', 'bf16'),
-  flat: fc.boolean(),
+  loops: fc.constantFrom<Loops>('flat', 'grid', 'split'),
+  index: fc.nat(7),
   deep: fc.boolean(),
   wide: fc.nat(5),
   last: fc.nat(3),
@@ -219,7 +255,7 @@ export const chains: fc.Arbitrary<Chain> = fc
   })
   .map(({ rows, half, first, parts }) => {
     const chain = new Chain(rows)
-    let current = chain.input(half, [rows, first])
+    let current = chain.rowInput(half, first)
     const of = (kind: BuiltPart['kind']): number => chain.parts.filter((part) => part.kind === kind).length
     for (const part of parts) {
       if (part.kind === 'map') current = of('map') < 4 ? randomMap(chain, current, half, part) : current
@@ -234,13 +270,11 @@ function randomDot(chain: Chain, current: Ref, half: Half, { pick, width, deep, 
   const made = range(chain.made.length).map((index): Ref => ({ kind: 'made', index }))
   const fitting = [current, ...made].filter((ref) => chain.typeOf(ref).dtype === half)
   const from =
-    fitting.length === 0
-      ? chain.input(half, [chain.rows, chain.columnsOf(current)])
-      : at(fitting, pick % fitting.length)
+    fitting.length === 0 ? chain.rowInput(half, chain.columnsOf(current)) : at(fitting, pick % fitting.length)
   return chain.dot(from, width, deep, wide === 0 ? 'f32' : half)
 }
 
-function randomMap(chain: Chain, current: Ref, half: Half, { others, dtype, flat, last, two }: Choices): Ref {
+function randomMap(chain: Chain, current: Ref, half: Half, { others, dtype, loops, index, last, two }: Choices): Ref {
   const columns = chain.columnsOf(current)
   const sources: Source[] = [dense(chain, current)]
   const result = two ? half : dtype
@@ -258,6 +292,10 @@ function randomMap(chain: Chain, current: Ref, half: Half, { others, dtype, flat
       args: [value, push({ op: 'cast', dtype: result, args: [loaded] })],
     })
   }
+  if (index === 0) {
+    const place = push({ op: 'index', dtype: result, access: { offset: 0, strides: [] } }) // the map knows its loops
+    value = push({ op: 'add', dtype: result, args: [value, place] })
+  }
   const middle = value
   const zero = push({ op: 'constant', dtype: result, value: 0 })
   if (last === 0) value = push({ op: 'max', dtype: result, args: [value, zero] })
@@ -271,36 +309,36 @@ function randomMap(chain: Chain, current: Ref, half: Half, { others, dtype, flat
     })
   }
   const walks = sources.every(({ walk }) => walk.row === walk.column * columns)
-  const results = chain.map(columns, flat && walks, sources, nodes, two ? [value, middle] : [value])
+  const results = chain.map(
+    columns,
+    walks || loops !== 'flat' ? loops : 'grid',
+    sources,
+    nodes,
+    two ? [value, middle] : [value],
+  )
   return at(results, 0)
 }
 
 /** A value of the chain, or an operand by one of many walks. */
 function randomSource(chain: Chain, columns: number, { kind, dtype, pick }: Choices['others'][number]): Source {
-  const { rows } = chain
   const made = range(chain.made.length)
     .map((index): Ref => ({ kind: 'made', index }))
     .filter((ref) => chain.columnsOf(ref) === columns)
-  const fresh = (shape: readonly number[], walk: Walk): Source => ({
-    ref: chain.input(dtype as FloatDType, shape),
-    walk,
-  })
+  const fresh = (extents: readonly number[], walk: Walk): Source => ({ ref: chain.rowInput(dtype, ...extents), walk })
   switch (kind) {
     case 0:
-      return vector(chain, dtype as FloatDType, columns)
+      return vector(chain, dtype, columns)
     case 1:
-      return vector(chain, dtype as FloatDType, 1)
+      return vector(chain, dtype, 1)
     case 2:
-      return fresh([rows, 2 * columns + 3], { offset: 3, row: 2 * columns + 3, column: 2 })
+      return fresh([2 * columns + 3], { offset: 3, row: 2 * columns + 3, column: 2 })
     case 3:
-      return fresh([rows], { offset: 0, row: 1, column: 0 })
+      return fresh([], { offset: 0, row: 1, column: 0 })
     case 4:
-      return fresh([rows, columns + 1], { offset: 1, row: columns + 1, column: 1 })
+      return fresh([columns + 1], { offset: 1, row: columns + 1, column: 1 })
     case 5:
-      return fresh([rows, columns], { offset: 0, row: columns, column: 1 })
+      return fresh([columns], { offset: 0, row: columns, column: 1 })
     default:
-      return made.length === 0
-        ? vector(chain, dtype as FloatDType, columns)
-        : dense(chain, at(made, pick % made.length))
+      return made.length === 0 ? vector(chain, dtype, columns) : dense(chain, at(made, pick % made.length))
   }
 }

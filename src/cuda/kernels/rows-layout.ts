@@ -4,7 +4,7 @@ import { type Placed, lowestFree } from '../../compile/memory.ts'
 import { bytesOf } from '../../tensor/dtype.ts'
 import { at, range, zip } from '../../tensor/shape.ts'
 import { ceilDiv } from './launch.ts'
-import type { RowStep, RowValue, RowsPlan, SharedPlace } from './rows-plan.ts'
+import type { RowStep, RowValue, RowsPlan, SharedPlace } from './rows-steps.ts'
 import { blockRows, tileColumns } from './rows-text.ts'
 
 /** A value without its place. */

@@ -9,7 +9,7 @@ import type { Numbers } from '../../compile/print/numbers.ts'
 import { type DType, bytesOf } from '../../tensor/dtype.ts'
 import { at, zip } from '../../tensor/shape.ts'
 import type { RowAccess } from './rows-access.ts'
-import type { MapStep, RowValue } from './rows-plan.ts'
+import type { MapStep, RowValue } from './rows-steps.ts'
 import { blockRows, rowThreads } from './rows-text.ts'
 
 /** What printing a chain adds to. */

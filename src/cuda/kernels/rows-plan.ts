@@ -1,84 +1,21 @@
 // A chain of row-wise steps as the steps of one block: what of it this kernel understands, where each value is read and kept,
 // and where it lies in shared memory. Everything not understood is refused; printing is rows.ts's part.
-import { type Kernel, dotExtents, inputCount } from '../../compile/index.ts'
+import { dotExtents, inputCount } from '../../compile/index.ts'
 import { type DType, isHalf } from '../../tensor/dtype.ts'
 import type { TensorType } from '../../tensor/program.ts'
 import { at, range, sizeOf, zip } from '../../tensor/shape.ts'
 import type { RowChain, RowPart } from '../row-chain.ts'
 import type { Wire } from '../wires.ts'
 import { ceilDiv } from './launch.ts'
-import { type RowAccesses, areAll, rowAccesses } from './rows-access.ts'
+import { areAll, rowAccesses } from './rows-access.ts'
 import { placeRows } from './rows-layout.ts'
+import type { DotStep, MapInput, RowStep, RowValue, RowsPlan } from './rows-steps.ts'
 import { blockWarps, chunkDepth, tileColumns } from './rows-text.ts'
-
-/** A value of the chain: [rows, columns], dense and row-major where it is in device memory. */
-export interface RowValue {
-  readonly dtype: DType
-  readonly columns: number
-  /** The operand of the whole that it is. */
-  readonly operand: number | undefined
-  /** Whether a product reads whole chunks of it. */
-  readonly multiplied: boolean
-  /** Bytes in shared memory: where it begins, and from row to row. Undefined where no step reads it there. */
-  readonly place: SharedPlace | undefined
-}
-
-/** Where a value lies in shared memory, in bytes. */
-export interface SharedPlace {
-  readonly offset: number
-  readonly pitch: number
-}
-
-/** What a map reads: a value of the chain, or an operand of the whole by its own strides. */
-export type MapInput =
-  | { readonly kind: 'value'; readonly value: number }
-  | { readonly kind: 'operand'; readonly operand: number }
-
-/** One step of a block; all threads are done with one before the next begins. Numbers of values are their places in the list. */
-export type RowStep =
-  /** Brings an operand's rows to shared memory. */
-  | { readonly kind: 'stage'; readonly value: number }
-  /** Copies rows in shared memory to the operand that they are. */
-  | { readonly kind: 'keep'; readonly value: number }
-  | DotStep
-  | MapStep
-
-/** A product of a value with a matrix, whose depth `shares` warps share, `size` chunks each. */
-export interface DotStep {
-  readonly kind: 'dot'
-  readonly from: number
-  readonly to: number
-  /** The operand that the matrix is: stored [n, k] if deep, else [k, n]. */
-  readonly matrix: number
-  readonly deep: boolean
-  readonly n: number
-  readonly k: number
-  readonly shares: number
-  readonly size: number
-  /** Where in shared memory the warps' sums meet; 0 where no warps share. */
-  readonly partial: number
-}
-
-/** A pointwise kernel. */
-export interface MapStep {
-  readonly kind: 'map'
-  readonly kernel: Kernel
-  readonly accesses: RowAccesses
-  readonly inputs: readonly MapInput[]
-  /** The values it stores. */
-  readonly outputs: readonly number[]
-}
-
-/** What a block does, and the shared memory it needs. */
-export interface RowsPlan {
-  readonly rows: number
-  readonly values: readonly RowValue[]
-  readonly steps: readonly RowStep[]
-  readonly sharedBytes: number
-}
 
 /** Extents and pitches are 32-bit numbers with room to spare. */
 const mostExtent = 2 ** 20
+/** So are places in a matrix, with room for a tile that begins outside. */
+const mostElements = 2 ** 30
 
 /** The plan of a chain; undefined where it is not understood, or does not fit into shared memory. */
 export function planRows(chain: RowChain): RowsPlan | undefined {
@@ -116,7 +53,7 @@ class Drafting {
     const result = at(equation.outputs, 0).type.dtype
     if (!isHalf(dtype) || (result !== dtype && result !== 'f32')) return false
     if (batch !== 1 || transposeA || m !== this.chain.rows || !fits(n) || !fits(k)) return false
-    if (!this.#has(b, dtype, k * n)) return false
+    if (!this.#has(b, dtype, k * n) || k * n >= mostElements) return false
     const from = this.#isInput(a) ? this.#stage(a, dtype, k) : this.#read(a, dtype, k)
     const to = this.#make(c, result, n)
     if (from === undefined || to === undefined) return false

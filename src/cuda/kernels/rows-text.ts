@@ -90,14 +90,19 @@ PB_INLINE void pb_rows_ahead(const void *matrix, int64_t elements, int blocks) {
  */
 const fragments = `
 struct pb_rows_extents { int n, k, shares, size; };
+/* The first column of a warp's unit, and the next one's, which is none where warps share a depth. */
+PB_INLINE int pb_rows_column(const pb_rows_extents &e, int unit) { return unit / e.shares * ${tileColumns}; }
+PB_INLINE int pb_rows_next(const pb_rows_extents &e, int column) { return column + (e.shares == 1 ? ${blockWarps * tileColumns} : e.n); }
 template <bool DEEP, bool WIDE>
-PB_INLINE void pb_rows_fetch(uint32_t (&w)[8][4], const void *matrix, const pb_rows_extents &e, int unit, int chunk) {
-  const int lane = (int)pb_lane(), n = unit / e.shares * ${tileColumns} + lane / 4 * 8, k = chunk * ${chunkDepth} + lane % 4 * 8;
+PB_INLINE void pb_rows_fetch(uint32_t (&w)[8][4], const void *matrix, const pb_rows_extents &e, int column, int chunk) {
+  const int lane = (int)pb_lane(), n = column + lane / 4 * 8, k = chunk * ${chunkDepth} + lane % 4 * 8;
+  const int far = DEEP ? n : k, near = DEEP ? k : n, pitch = DEEP ? e.k : e.n, last = DEEP ? e.n : e.k;
+  const int count = pitch - near;
+  const uint32_t first = (uint32_t)far * (uint32_t)pitch + (uint32_t)near;
   PB_UNROLL
   for (int j = 0; j < 8; ++j) {
-    const int far = DEEP ? n + j : k + j, near = DEEP ? k : n, extent = DEEP ? e.k : e.n;
-    const uint16_t *const from = (const uint16_t *)matrix + (int64_t)far * extent + near;
-    const int inside = far < (DEEP ? e.n : e.k) ? extent - near : 0;
+    const uint16_t *const from = (const uint16_t *)matrix + (first + (uint32_t)(j * pitch));
+    const int inside = far + j < last ? count : 0;
     PB_UNROLL
     for (int i = 0; i < 4; ++i) w[j][i] = 0;
     if constexpr (WIDE) {
@@ -113,7 +118,7 @@ PB_INLINE void pb_rows_fetch(uint32_t (&w)[8][4], const void *matrix, const pb_r
 template <bool DEEP, bool WIDE>
 PB_INLINE void pb_rows_open(uint32_t (&w)[8][4], const void *matrix, const pb_rows_extents &e) {
   const int unit = (int)(pb_thread() >> 5);
-  pb_rows_fetch<DEEP, WIDE>(w, matrix, e, unit, unit % e.shares * e.size);
+  pb_rows_fetch<DEEP, WIDE>(w, matrix, e, pb_rows_column(e, unit), unit % e.shares * e.size);
 }
 PB_INLINE uint32_t pb_rows_low(uint32_t x, uint32_t y) { return (x & 0xffffu) | y << 16; }
 PB_INLINE uint32_t pb_rows_high(uint32_t x, uint32_t y) { return x >> 16 | (y & 0xffff0000u); }
@@ -174,7 +179,7 @@ PB_INLINE void pb_rows_dot(uint32_t (&w)[8][4], const void *matrix, const pb_row
   float *const partials = (float *)(pb_dynamic_shared() + partial);
   PB_ONE_BY_ONE
   for (int unit = (int)(pb_thread() >> 5); unit < units; unit += ${blockWarps}) {
-    const int first = unit % e.shares * e.size, last = PB_MIN(chunks, first + e.size);
+    const int column = pb_rows_column(e, unit), first = unit % e.shares * e.size, last = PB_MIN(chunks, first + e.size);
     float sums[4][4] = {};
     PB_ONE_BY_ONE
     for (int chunk = first; chunk < last; ++chunk) {
@@ -182,11 +187,11 @@ PB_INLINE void pb_rows_dot(uint32_t (&w)[8][4], const void *matrix, const pb_row
       PB_UNROLL
       for (int i = 0; i < 32; ++i) now[i / 4][i % 4] = w[i / 4][i % 4];
       const bool ends = chunk + 1 == last; /* a warp has several units only where they begin with the first chunk */
-      pb_rows_fetch<DEEP, WIDE>(w, matrix, e, ends ? unit + ${blockWarps} : unit, ends ? 0 : chunk + 1);
+      pb_rows_fetch<DEEP, WIDE>(w, matrix, e, ends ? pb_rows_next(e, column) : column, ends ? 0 : chunk + 1);
       pb_shared_read_16(row + chunk * ${2 * chunkDepth}, x);
       pb_rows_multiply<T, DEEP>(sums, now, x);
     }
-    if (e.shares == 1) pb_rows_round<R>(sums, to, pitch, unit * ${tileColumns} + lane / 4 * 8, e.n);
+    if (e.shares == 1) pb_rows_round<R>(sums, to, pitch, column + lane / 4 * 8, e.n);
     else
       PB_UNROLL
       for (int i = 0; i < 16; ++i) partials[unit * 512 + i * 32 + lane] = sums[i / 4][i % 4];

@@ -9,8 +9,9 @@
 //   1024, 64   32, 8                                    16, 4                256 KB
 //   2048, 128  32, 32                                   16, 16               1 MB
 //
-// One wave each way, and the last column, which is what the kernel waits for, is the same: more rows a block only make the
-// pointwise steps longer. Fewer blocks would pay off where matrices of all blocks together fill the second cache's lanes.
+// One wave each way. What the kernel waits for is the last column, 64 bytes a cycle at best, and more rows a block do not change
+// it: they only make the pointwise steps longer. Cutting the columns of the last product over more blocks would: each block
+// would compute what is in front of it again, and the bytes of all blocks together would become the limit instead.
 import { Lines } from '../../compile/print/lines.ts'
 import { nameOf } from '../../compile/print/name.ts'
 import { Numbers } from '../../compile/print/numbers.ts'
@@ -21,7 +22,8 @@ import type { RowChain } from '../row-chain.ts'
 import type { Candidate } from '../work.ts'
 import { ceilDiv, operand } from './launch.ts'
 import { type RowsScope, printMap } from './rows-map.ts'
-import { type DotStep, type RowStep, type RowValue, type RowsPlan, type SharedPlace, planRows } from './rows-plan.ts'
+import { planRows } from './rows-plan.ts'
+import type { DotStep, RowStep, RowValue, RowsPlan, SharedPlace } from './rows-steps.ts'
 import { blockRows, rowThreads, rowsText } from './rows-text.ts'
 
 /** Bytes that a launch's argument may have on every GPU and driver. */
