@@ -7,7 +7,7 @@ import type { Preparation } from '../tensor/device.ts'
 import type { DType } from '../tensor/dtype.ts'
 import { PullbackError } from '../tensor/errors.ts'
 import { type LogLevel, logLine } from '../tensor/log.ts'
-import { at, sizeOf } from '../tensor/shape.ts'
+import { at } from '../tensor/shape.ts'
 import {
   type CudnnSession,
   NoPlanError,
@@ -16,17 +16,18 @@ import {
   convKey,
   convProblem,
   deviceSession,
-  isConvolution,
   supportedByCudnn,
 } from './conv/index.ts'
-import type { CudaStep, Fusion } from './fusions/fusion.ts'
-import { type FusionChoice, fusionKey, fusionTask, separately } from './fusions/tasks.ts'
+import type { CudaStep, Fused } from './fusions/fusion.ts'
+import { rowTask } from './fusions/row-tasks.ts'
+import { type FusionChoice, fusionTask } from './fusions/tasks.ts'
 import { paddedCandidates, paddedFromRecipe, paddings } from './fusions/padded.ts'
 import { groupedCandidate } from './kernels/grouped.ts'
 import { groupedActivatedCandidate, groupedStatisticsCandidate } from './kernels/grouped-fused.ts'
 import { type Contraction, lowerPlainContraction, plainCandidate } from './kernels/index.ts'
+import { rowsCandidate } from './kernels/rows.ts'
 import { matmulProblem, matmulTask, supportedByCublasLt } from './matmul/index.ts'
-import { lowerKernel } from './printed.ts'
+import { preparationOf } from './preparation.ts'
 import type { Runtime, Session } from './runtime/index.ts'
 import { Tuner, TuningCache, type TuningTask, runtimeBench, tuningIdentity, tuningOptions } from './tune/index.ts'
 import type { Candidate, Lowered } from './work.ts'
@@ -58,8 +59,8 @@ export interface Contractions {
   prepare(steps: readonly CudaStep[]): void
   /** The works of a product or convolution; each caller releases what it got. */
   lower(equation: Contraction): Lowered
-  /** The works of a contraction and the kernels behind it, likewise. */
-  lowerFusion(fusion: Fusion): Lowered
+  /** The works of several steps as one, likewise. */
+  lowerFused(fused: Fused): Lowered
 }
 
 /**
@@ -94,75 +95,39 @@ export function openContractions(runtime: Runtime, options: ContractionOptions):
     ownStatistics: groupedStatisticsCandidate,
     ownActivated: groupedActivatedCandidate,
   }
+  const taskOfFused = (fused: Fused): TuningTask => {
+    switch (fused.kind) {
+      case 'contraction': {
+        const { dtype } = at(fused.contraction.equation.outputs, 0).type
+        return fusionTask(fused, { ...means, workspaceBytes: workspaceFor(dtype) })
+      }
+      case 'rows':
+        return rowTask(fused, {
+          ...means,
+          lowerFusion: (one) => tuner.choose(taskOfFused(one)),
+          ownRows: rowsCandidate,
+        })
+      default:
+        return fused satisfies never
+    }
+  }
   return {
     tuner,
     cache,
     prepare: (steps) => {
-      const fused = fusionsOf(steps, precision)
-      const separate = steps.filter((step) => step.kind !== 'fused' || isSeparate(tuner, step.fusion, precision))
-      const problems = problemsOf(separate, session, options)
-      tuner.announce([...fused.keys(), ...problems.keys()].filter((key) => !tuner.isSettled(key)).length)
-      const open = [...problems].filter(([key]) => tuner.isOpen(key))
-      const asked = [...fused].filter(([key]) => tuner.known(key)?.startsWith('own:') !== false)
-      const works = [
-        ...open.flatMap(([, equation]) => groupedCandidate(equation)?.works ?? []),
-        ...asked.flatMap(([, fusion]) => statisticsWorks(fusion)),
-        ...[...fused].filter(([key]) => tuner.isOpen(key)).flatMap(([, fusion]) => separateWorks(fusion)),
-      ]
-      const sources = works.flatMap((work) => (work.kind === 'kernel' ? [work.source] : []))
+      const keyOf = (equation: Contraction) => taskOf(equation, session, options)?.key
+      const { unsettled, sources } = preparationOf(steps, {
+        tuner,
+        keyOf,
+        keyOfFused: (fused) => taskOfFused(fused).key,
+      })
+      tuner.announce(unsettled.length)
       // One that does not compile is met again, and dropped by name, when its turn comes.
       tuner.spend(() => unlessRefused(() => runtime.modules.load(sources, tell('compiling'))))
     },
     lower,
-    lowerFusion: (fusion) => {
-      const { dtype } = at(fusion.contraction.equation.outputs, 0).type
-      return tuner.choose(fusionTask(fusion, { ...means, workspaceBytes: workspaceFor(dtype) }))
-    },
+    lowerFused: (fused) => tuner.choose(taskOfFused(fused)),
   }
-}
-
-/** The different questions to the tuner that a plan's steps will ask, and an equation of each. */
-function problemsOf(
-  steps: readonly CudaStep[],
-  session: Session,
-  options: ContractionOptions,
-): ReadonlyMap<string, Contraction> {
-  const problems = new Map<string, Contraction>()
-  for (const step of steps) {
-    if (step.kind === 'kernel') continue
-    const { equation } = step.kind === 'fused' ? step.fusion.contraction : step
-    if (equation.primitive !== 'dot' && !isConvolution(equation)) continue
-    if (equation.outputs.every(({ type }) => sizeOf(type.shape) === 0)) continue
-    const task = taskOf(equation, session, options)
-    if (task !== undefined) problems.set(task.key, equation)
-  }
-  return problems
-}
-
-/** The different fusions that will be asked for, by their keys. */
-function fusionsOf(
-  steps: readonly CudaStep[],
-  precision: ContractionOptions['precision'],
-): ReadonlyMap<string, Fusion> {
-  return new Map(
-    steps.flatMap((step) => (step.kind === 'fused' ? [[fusionKey(step.fusion, precision), step.fusion] as const] : [])),
-  )
-}
-
-/** Whether a fusion's contraction will be asked for by itself: not where it is known that another way is taken. */
-function isSeparate(tuner: Tuner, fusion: Fusion, precision: ContractionOptions['precision']): boolean {
-  return (tuner.known(fusionKey(fusion, precision)) ?? separately) === separately
-}
-
-/** The works of the kernels behind a contraction, which every way is compared with. */
-function separateWorks({ kernels }: Fusion): Candidate['works'] {
-  return kernels.flatMap(({ kernel }) => lowerKernel(kernel).works)
-}
-
-/** The works of our own convolution with statistics, where it will compete. */
-function statisticsWorks({ way, contraction: { equation } }: Fusion): Candidate['works'] {
-  if (way.kind !== 'statistics') return []
-  return equation.primitive === 'conv2d' ? (groupedStatisticsCandidate(equation)?.works ?? []) : []
 }
 
 function unlessRefused(compile: () => void): void {

@@ -126,6 +126,34 @@ export const ownBugs: readonly PlantedBug[] = [
       'values',
     ],
   ]),
+  bugsIn('src/cuda/fusions/group.ts', [
+    [
+      'what others read of a chain stays inside',
+      ' || at(readers, buffer).some((reader) => !members.includes(reader))',
+      '',
+      'chains of rows',
+      'error',
+    ],
+    ['what is left of a chain reads a value inside', 'later.includes(buffer) ||', '', 'chains of rows', 'error'],
+  ]),
+  bugsIn('src/cuda/fusions/rows.ts', [
+    [
+      'a chain reads what is only made behind it',
+      ' && ![...shared, ...along].some((buffer) => later.has(buffer))',
+      '',
+      'chains of rows',
+      'error',
+    ],
+  ]),
+  bugsIn('src/cuda/fusions/order.ts', [
+    [
+      'what is left of a chain comes too late',
+      'if (steps.some(({ inputs, outputs }) => [...inputs, ...outputs].some((buffer) => wanted.has(buffer)))) release()',
+      '',
+      'chains of rows',
+      'error',
+    ],
+  ]),
   bugsIn('src/cuda/kernels/grouped-filter.ts', [
     [
       'the pairs’ sums are added before they are stored',

@@ -69,6 +69,26 @@ function products({ open }: Place): Promise<Results> {
   return results(open({ precision: 'ieee' }), f, types, { runs: 3, most: 3000 })
 }
 
+/** Products with what stands between and behind them, forward and backward: chains of rows, some of whose values others need. */
+function rowChains({ open }: Place): Promise<Results> {
+  const f = (inputs: Inputs): readonly Tensor[] => {
+    const [x, w1, b1, w2, g] = [at(inputs, 0), at(inputs, 1), at(inputs, 2), at(inputs, 3), at(inputs, 4)]
+    const hidden = ops.maximum(ops.add(ops.matmul(ops.mul(x, 0.5), w1), ops.cast(b1, 'f16')), 0)
+    const masked = ops.where(ops.greater(hidden, 0), ops.matmul(g, ops.transpose(w2, [1, 0])), 0)
+    const sums = ops.sum(ops.cast(masked, 'f32'), { axes: [0] })
+    return [
+      ops.mul(ops.matmul(hidden, w2), 0.5),
+      bindOne('dot', [hidden, g], { batch: [[], []], contract: [[0], [0]] }),
+      ops.matmul(masked, ops.transpose(w1, [1, 0])),
+      sums,
+      ops.matmul(ops.sub(masked, ops.cast(sums, 'f16')), ops.transpose(w1, [1, 0])),
+    ]
+  }
+  const [wide, narrow] = [typed([16, 8], 'f16'), typed([8, 16], 'f16')]
+  const types = [typed([20, 16], 'f16'), wide, typed([8]), narrow, typed([20, 16], 'f16')]
+  return results(open(), f, types, { optimize: 'fuse', runs: 3, most: 1 })
+}
+
 const relu: MatmulProblem = {
   ...{ dtype: 'f32', resultDtype: 'f32', batch: 1, m: 8, n: 12, k: 16 },
   ...{ transposeA: false, transposeB: false, precision: 'ieee', epilogue: 'bias-relu' },
@@ -126,6 +146,7 @@ export const libraryScenarios = {
   'cuDNN convolutions': { tolerance: 0, settings: usual, run: convolutions('f32', 'ieee', 3000) },
   'own convolutions': { tolerance: 0, settings: usual, run: convolutions('f64', 'ieee', 30) },
   'grouped convolutions': { tolerance: 0, settings: usual, run: grouped },
+  'chains of rows': { tolerance: 0, settings: usual, run: rowChains },
   products: { tolerance: 0, settings: usual, run: products },
   biases: { tolerance: 0, settings: usual.slice(0, 1), run: biases, expected: expectedBiases },
 } as const satisfies Record<string, Scenario>
