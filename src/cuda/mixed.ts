@@ -18,6 +18,8 @@ const mostTexts = 16
  * most of those decides for all, and kernels that move much should not be slowed down by one with a long list.
  */
 const mostWords = { map: 28, reduce: 18 } as const
+/** There are a multiple of so many words of numbers. */
+const rounding = 64
 /** Kernels of one text that come into a launch or stay out of it together. */
 const chunk = 32
 
@@ -54,9 +56,12 @@ function piecesOf(kernels: readonly BoundKernel[]): readonly Part[] {
   const blocks = (part: Part): number => part.reduce((sum, kernel) => sum + kernel.blocks, 0)
   return [...texts.values()]
     .sort((a, b) => blocks(b) - blocks(a))
-    .flatMap((part) =>
-      range(Math.ceil(part.length / chunk)).map((piece) => part.slice(piece * chunk, (piece + 1) * chunk)),
-    )
+    .flatMap((part) => {
+      const { places, numbers } = at(part, 0)
+      const words = argumentBytes / 8 - rounding
+      const size = Math.min(chunk, Math.floor(words / (places.length + numbers.length + 1))) // one piece always fits
+      return range(Math.ceil(part.length / size)).map((piece) => part.slice(piece * size, (piece + 1) * size))
+    })
 }
 
 function withPiece(parts: readonly Part[], piece: Part): Part[] {
@@ -177,7 +182,7 @@ function numbersOf(kernels: readonly BoundKernel[]): readonly number[] {
   if (blocks >= 2 ** 31) throw new InternalError(`${kernels.length} kernels together in ${blocks} blocks`)
   const words = [...heads, ...rows.items.flat()]
   // The text names how many there are: it should not be another one for other extents.
-  return [...words, ...range(Math.ceil(words.length / 64) * 64 - words.length).map(() => 0)]
+  return [...words, ...range(Math.ceil(words.length / rounding) * rounding - words.length).map(() => 0)]
 }
 
 function launchOf(parts: readonly Part[]): BoundKernel {
@@ -209,7 +214,7 @@ function print(symbol: string, parts: readonly Part[], { parts: pointers, places
     ${symbol}_${index}({p, a.n + (head >> 32)}, {pb_block() - (uint32_t)head});
   }`
   })
-  return `${functions.join('')}PB_ENTRY_MANY(${symbol}, ${places.length}, ${numbers.length}) {
+  return `${functions.join('')}PB_KERNEL_MIXED(${symbol}, ${places.length}, ${numbers.length}) {
   const uint32_t i = pb_member<${end}>(a.n, pb_block());
   const int64_t head = a.n[i];
   ${branches.join(' else ')}
