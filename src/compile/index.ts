@@ -17,6 +17,7 @@ import { rematerialize } from './rematerialize.ts'
 import { simplifyEquation } from './simplify.ts'
 import { normalizeSums } from './sums.ts'
 
+export { kernelBytes, kernelFlops } from './cost.ts'
 export { epilogueAlone, inputCount } from './kernel.ts'
 export type { Access, Kernel, KernelInput, KernelNode, KernelReduction, KernelStore, LoopAxis } from './kernel.ts'
 export type {

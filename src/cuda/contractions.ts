@@ -19,12 +19,14 @@ import {
   isConvolution,
   supportedByCudnn,
 } from './conv/index.ts'
-import type { CudaStep, Fusion } from './fusions/fusion.ts'
+import { type CudaStep, type Fused, type Fusion, contractionsOf } from './fusions/fusion.ts'
+import { rowTask } from './fusions/row-tasks.ts'
 import { type FusionChoice, fusionTask } from './fusions/tasks.ts'
 import { paddedCandidates, paddedFromRecipe, paddings } from './fusions/padded.ts'
 import { groupedCandidate } from './kernels/grouped.ts'
 import { groupedActivatedCandidate, groupedStatisticsCandidate } from './kernels/grouped-fused.ts'
 import { type Contraction, lowerPlainContraction, plainCandidate } from './kernels/index.ts'
+import { rowsCandidate } from './kernels/rows.ts'
 import { matmulProblem, matmulTask, supportedByCublasLt } from './matmul/index.ts'
 import type { Runtime, Session } from './runtime/index.ts'
 import { Tuner, TuningCache, type TuningTask, runtimeBench, tuningIdentity, tuningOptions } from './tune/index.ts'
@@ -57,8 +59,8 @@ export interface Contractions {
   prepare(steps: readonly CudaStep[]): void
   /** The works of a product or convolution; each caller releases what it got. */
   lower(equation: Contraction): Lowered
-  /** The works of a contraction and the kernels behind it, likewise. */
-  lowerFusion(fusion: Fusion): Lowered
+  /** The works of several steps as one, likewise. */
+  lowerFused(fused: Fused): Lowered
 }
 
 /**
@@ -93,6 +95,10 @@ export function openContractions(runtime: Runtime, options: ContractionOptions):
     ownStatistics: groupedStatisticsCandidate,
     ownActivated: groupedActivatedCandidate,
   }
+  const lowerFusion = (fusion: Fusion): Lowered => {
+    const { dtype } = at(fusion.contraction.equation.outputs, 0).type
+    return tuner.choose(fusionTask(fusion, { ...means, workspaceBytes: workspaceFor(dtype) }))
+  }
   return {
     tuner,
     cache,
@@ -102,16 +108,22 @@ export function openContractions(runtime: Runtime, options: ContractionOptions):
       const open = [...problems].filter(([key]) => tuner.isOpen(key))
       const works = [
         ...open.flatMap(([, equation]) => groupedCandidate(equation)?.works ?? []),
-        ...steps.flatMap((step) => statisticsWorks(step)),
+        ...steps.flatMap((step) => fusedWorks(step)),
       ]
       const sources = works.flatMap((work) => (work.kind === 'kernel' ? [work.source] : []))
       // One that does not compile is met again, and dropped by name, when its turn comes.
       unlessRefused(() => runtime.modules.load(sources, tell('compiling')))
     },
     lower,
-    lowerFusion: (fusion) => {
-      const { dtype } = at(fusion.contraction.equation.outputs, 0).type
-      return tuner.choose(fusionTask(fusion, { ...means, workspaceBytes: workspaceFor(dtype) }))
+    lowerFused: (fused) => {
+      switch (fused.kind) {
+        case 'contraction':
+          return lowerFusion(fused)
+        case 'rows':
+          return tuner.choose(rowTask(fused, { ...means, lowerFusion, ownRows: rowsCandidate }))
+        default:
+          return fused satisfies never
+      }
     },
   }
 }
@@ -123,10 +135,7 @@ function problemsOf(
   options: ContractionOptions,
 ): ReadonlyMap<string, Contraction> {
   const problems = new Map<string, Contraction>()
-  for (const step of steps) {
-    if (step.kind === 'kernel') continue
-    const { equation } = step.kind === 'fused' ? step.fusion.contraction : step
-    if (equation.primitive !== 'dot' && !isConvolution(equation)) continue
+  for (const equation of steps.flatMap(contractionsIn)) {
     if (equation.outputs.every(({ type }) => sizeOf(type.shape) === 0)) continue
     const task = taskOf(equation, session, options)
     if (task !== undefined) problems.set(task.key, equation)
@@ -134,10 +143,20 @@ function problemsOf(
   return problems
 }
 
-/** The works of our own convolution with statistics, where it will compete. */
-function statisticsWorks(step: CudaStep): Candidate['works'] {
-  if (step.kind !== 'fused' || step.fusion.way.kind !== 'statistics') return []
-  const { equation } = step.fusion.contraction
+function contractionsIn(step: CudaStep): readonly Contraction[] {
+  if (step.kind === 'kernel') return []
+  if (step.kind === 'fused') return contractionsOf(step.fusion)
+  const { equation } = step
+  return equation.primitive === 'dot' || isConvolution(equation) ? [equation] : []
+}
+
+/** The works of our own convolution with statistics, or chain of rows, where it will compete. */
+function fusedWorks(step: CudaStep): Candidate['works'] {
+  if (step.kind !== 'fused') return []
+  const { fusion } = step
+  if (fusion.kind === 'rows') return rowsCandidate(fusion)?.works ?? []
+  if (fusion.way.kind !== 'statistics') return []
+  const { equation } = fusion.contraction
   return equation.primitive === 'conv2d' ? (groupedStatisticsCandidate(equation)?.works ?? []) : []
 }
 

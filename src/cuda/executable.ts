@@ -136,12 +136,13 @@ export class CudaExecutable implements Executable {
       recordings === 0
         ? 'launched one by one'
         : `recorded ${recordings} times, ${copiedInputs} inputs copied into place (${copiedBytes} bytes)`
-    const fused = this.plan.steps.filter(({ kind }) => kind === 'fused').length
+    const fused = this.plan.steps.flatMap((step) => (step.kind === 'fused' ? [step.fusion.kind] : []))
+    const [behind, rows] = (['contraction', 'rows'] as const).map((kind) => fused.filter((one) => one === kind).length)
     return [
       showPlan(this.planned),
       ...this.ways.flatMap(({ id, scratchBytes }, step) => showWay(step, id, scratchBytes)),
       `cuda: ${showTraffic(trafficOf(this.plan, this.ways))}`,
-      `cuda: ${fused} contractions with what follows them, ${this.#launches.count} launches, ${this.#memoryBytes} bytes of temporaries; ${this.#runs} runs, ${how}`,
+      `cuda: ${behind} contractions with what follows them, ${rows} chains of rows, ${this.#launches.count} launches, ${this.#memoryBytes} bytes of temporaries; ${this.#runs} runs, ${how}`,
     ].join('\n')
   }
 

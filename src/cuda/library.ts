@@ -10,14 +10,14 @@ import { lowerKernel } from './printed.ts'
 import type { Lowered } from './work.ts'
 
 /** The works of a step. */
-export function lowerStep(step: CudaStep, contractions: Pick<Contractions, 'lower' | 'lowerFusion'>): Lowered {
+export function lowerStep(step: CudaStep, contractions: Pick<Contractions, 'lower' | 'lowerFused'>): Lowered {
   switch (step.kind) {
     case 'kernel':
       return lowerKernel(step.kernel)
     case 'library':
       return lowerLibrary(step.equation, contractions)
     case 'fused':
-      return contractions.lowerFusion(step.fusion)
+      return contractions.lowerFused(step.fusion)
     default:
       return step satisfies never
   }

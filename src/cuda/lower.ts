@@ -1,11 +1,11 @@
 // Plan -> works with places: each distinct step lowered once, its operands and scratch bound to slots. What is left for a run
 // is the address of each slot; launching is launches.ts's part.
-import { equationKey, kernelKey, stepKey } from '../compile/index.ts'
+import { stepKey } from '../compile/index.ts'
 import type { PrintedPointer } from '../compile/print/index.ts'
 import { InternalError } from '../tensor/errors.ts'
 import { at, range } from '../tensor/shape.ts'
 import type { CudaPlan } from './fusions/arrange.ts'
-import type { CudaStep, FusedStep } from './fusions/fusion.ts'
+import { type CudaStep, fusedKey } from './fusions/fusion.ts'
 import { attempt } from './runtime/cleanup.ts'
 import { arrangeSteps, launchTogether } from './together.ts'
 import type { KernelLaunch, LibraryCall, Lowered, Work } from './work.ts'
@@ -178,13 +178,7 @@ function lowerSteps(
 
 /** Equal for steps that are lowered alike. */
 function keyOf(step: CudaStep): string {
-  return step.kind === 'fused' ? fusedKey(step) : stepKey(step)
-}
-
-function fusedKey({ fusion: { contraction, kernels, inside, way } }: FusedStep): string {
-  const whole = [contraction.wires, kernels.map(({ wires }) => wires), inside, way.kind]
-  const members = [equationKey(contraction.equation), ...kernels.map(({ kernel }) => kernelKey(kernel))]
-  return `fused ${JSON.stringify(whole)} ${members.join(' ')}`
+  return step.kind === 'fused' ? `fused ${fusedKey(step.fusion)}` : stepKey(step)
 }
 
 function bindWorks(plan: CudaPlan, step: number, lowered: Lowered, layout: Layout): BoundWork[] {

@@ -235,7 +235,7 @@ describe('sums that come with a convolution', () => {
     const { program } = traceFlat(statistics({}), types, 'test', { keepCalls: false })
     const plan = fuseSteps(compileProgram(program, { optimize: 'fuse', donate: [] }))
     const [step] = plan.steps
-    if (step?.kind !== 'fused') throw new Error('no fusion')
+    if (step?.kind !== 'fused' || step.fusion.kind !== 'contraction') throw new Error('no fusion')
     return step.fusion
   }
 
@@ -306,14 +306,14 @@ describe('a fused ReLU', () => {
   test('is dropped where it makes a number of NaN', () => {
     const { program } = traceFlat(f, types, 'test', { keepCalls: false })
     const [step] = fuseSteps(compileProgram(program, { optimize: 'fuse', donate: [] })).steps
-    if (step?.kind !== 'fused') throw new Error('no fusion')
+    if (step?.kind !== 'fused' || step.fusion.kind !== 'contraction') throw new Error('no fusion')
     const { fusion } = step
     const environment = { PULLBACK_CACHE: folder }
     const runtime = openRuntime(probe(sim.machine, sim.native), sim.native, {
       ...{ ordinal: 0, environment, separate: false },
       owners: () => '',
     })
-    const acceptance = nanAcceptance(fusion, { id: 'separate', make: () => steps(fusion, 'separate', false) })
+    const acceptance = nanAcceptance(fusion, [0], { id: 'separate', make: () => steps(fusion, 'separate', false) })
     const bench = runtimeBench(runtime, true)
     expect(acceptance(bench, steps(fusion, 'own:keeps', false))).toBeUndefined()
     expect(acceptance(bench, steps(fusion, 'own:cuts', true))).toBe('it makes numbers of NaN')

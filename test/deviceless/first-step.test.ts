@@ -79,7 +79,7 @@ function kernelsOf(plan: ModelPlans['training']): readonly PrintedSource[] {
   const nothing: Lowered = { works: [], scratchBytes: 0 }
   const own = (equation: Parameters<typeof groupedCandidate>[0]): Candidate | Lowered =>
     groupedCandidate(equation) ?? nothing
-  const { works } = lowerPlan(plan, { lower: (step) => lowerStep(step, { lower: own, lowerFusion: unfused }) })
+  const { works } = lowerPlan(plan, { lower: (step) => lowerStep(step, { lower: own, lowerFused: unfused }) })
   const sources = works.flatMap((work) => (work.kind === 'kernel' ? [work.source] : []))
   return [...new Map(sources.map((source) => [source.name, source])).values()]
 }

@@ -42,7 +42,7 @@ describe.skipIf(missing)('the training step at batch 256', () => {
     const chosen = new Map<string, Lowered>()
     try {
       const choose = (equation: Contraction): Lowered => firstChoice(session, equation, own, chosen)
-      const lower = (step: CudaStep): Lowered => lowerStep(step, { lower: choose, lowerFusion: unfused })
+      const lower = (step: CudaStep): Lowered => lowerStep(step, { lower: choose, lowerFused: unfused })
       const lowered = lowerPlan(plan, { lower })
       const traffic = trafficOf(plan, lowered.ways)
       const factor = totalTraffic(traffic) / 1e6 / batch / ideal

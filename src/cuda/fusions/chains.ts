@@ -42,8 +42,8 @@ export function chainOf(kernel: Kernel, result: number, extents: Extents, shape:
   const translation = new Translation(kernel, result, extents, shape)
   const last = translation.value(store.node)
   if (last?.kind !== 'step' || last.index !== translation.steps.length - 1) return undefined
-  const rest = restOf(kernel, result)
-  if (rest === 'none' || translation.steps.length > mostSteps) return undefined
+  const rest = restOf(kernel)
+  if (rest?.inputs.includes(result) === true || translation.steps.length > mostSteps) return undefined
   const { steps, operands, inputs } = translation
   return { epilogue: { steps, operands }, inputs, output: store.output, rest }
 }
@@ -134,11 +134,8 @@ function isZero(kernel: Kernel, index: number): boolean {
   return node.op === 'constant' && node.value === 0
 }
 
-/**
- * What a kernel reduces as a kernel of its own that reads what the first one stores; undefined where it reduces nothing,
- * 'none' where that still needs the input `result`.
- */
-function restOf(kernel: Kernel, result: number): Rest | 'none' | undefined {
+/** What a kernel reduces as a kernel of its own that reads what the first one stores; undefined where it reduces nothing. */
+export function restOf(kernel: Kernel): Rest | undefined {
   const [store] = kernel.stores
   if (kernel.reductions.length === 0 || store === undefined) return undefined
   const stored: KernelInput = { dtype: store.dtype, strides: store.strides, offset: store.offset }
@@ -146,15 +143,8 @@ function restOf(kernel: Kernel, result: number): Rest | 'none' | undefined {
     (node, index): KernelNode =>
       index === store.node ? { op: 'load', dtype: store.dtype, input: kernel.inputs.length } : node,
   )
-  const nodes = reachable(
-    replaced,
-    kernel.reductions.map(({ node }) => node),
-  )
-  const inputs = range(kernel.inputs.length + 1).filter((input) =>
-    nodes.some((index) => isLoadOf(at(replaced, index), input)),
-  )
-  if (inputs.includes(result)) return 'none'
-  const renumbered = (index: number): number => nodes.indexOf(index)
+  const reduced = kernel.reductions.map(({ node }) => node)
+  const { nodes, inputs, numberOf } = pruned(replaced, reduced, kernel.inputs.length + 1)
   const { epilogue } = kernel
   const outputs = [...new Set([...kernel.reductions, ...(epilogue?.stores ?? [])].map(({ output }) => output))]
   const last = epilogue?.stores.map((made) => ({ ...made, output: outputs.indexOf(made.output) })) ?? []
@@ -163,17 +153,63 @@ function restOf(kernel: Kernel, result: number): Rest | 'none' | undefined {
     kernel: {
       axes: kernel.axes,
       inputs: inputs.map((input) => kernel.inputs[input] ?? stored),
-      nodes: nodes.map((index) => renumber(at(replaced, index), renumbered, (input) => inputs.indexOf(input))),
+      nodes,
       stores: [],
       reductions: kernel.reductions.map((reduction) => ({
         ...reduction,
-        node: renumbered(reduction.node),
+        node: numberOf(reduction.node),
         output: outputs.indexOf(reduction.output),
       })),
       ...(epilogue === undefined ? {} : { epilogue: { ...epilogue, stores: last } }),
     },
     inputs: [...inputs.map((input) => (input < kernel.inputs.length ? input : ('stored' as const))), ...operands],
     outputs,
+  }
+}
+
+/** What a kernel stores at each point, without what it reduces; `inputs` and `outputs` are those of the kernel that are left. */
+export function storesOf(kernel: Kernel): {
+  readonly kernel: Kernel
+  readonly inputs: readonly number[]
+  readonly outputs: readonly number[]
+} {
+  const stored = kernel.stores.map(({ node }) => node)
+  const { nodes, inputs, numberOf } = pruned(kernel.nodes, stored, kernel.inputs.length)
+  const outputs = [...new Set(kernel.stores.map(({ output }) => output))]
+  return {
+    kernel: {
+      axes: kernel.axes.map(({ extent }) => ({ extent, role: 'map' })),
+      inputs: inputs.map((input) => at(kernel.inputs, input)),
+      nodes,
+      stores: kernel.stores.map((store) => ({
+        ...store,
+        node: numberOf(store.node),
+        output: outputs.indexOf(store.output),
+      })),
+      reductions: [],
+    },
+    inputs,
+    outputs,
+  }
+}
+
+/** The nodes that some are made of, and which of `count` inputs they load, both renumbered. */
+function pruned(
+  all: readonly KernelNode[],
+  from: readonly number[],
+  count: number,
+): {
+  readonly nodes: readonly KernelNode[]
+  readonly inputs: readonly number[]
+  readonly numberOf: (index: number) => number
+} {
+  const kept = reachable(all, from)
+  const inputs = range(count).filter((input) => kept.some((index) => isLoadOf(at(all, index), input)))
+  const numberOf = (index: number): number => kept.indexOf(index)
+  return {
+    nodes: kept.map((index) => renumber(at(all, index), numberOf, (input) => inputs.indexOf(input))),
+    inputs,
+    numberOf,
   }
 }
 

@@ -1,9 +1,10 @@
-// A library step and the kernels behind it as one: what is computed, and the faster ways there may be. Where such steps are
-// in a plan is recognize.ts's part, which way is taken the tuner's.
-import { type Step, describeStep } from '../../compile/index.ts'
+// Steps of a plan as one: a library step and the kernels behind it, or a chain over the same rows. What is computed, and the
+// faster ways there may be; where such steps are in a plan is recognize.ts's and rows.ts's part, which way is taken the tuner's.
+import { type Step, describeStep, equationKey, kernelKey } from '../../compile/index.ts'
 import type { TensorType } from '../../tensor/program.ts'
 import type { Epilogue } from '../conv/index.ts'
 import type { Contraction } from '../kernels/index.ts'
+import type { RowChain } from '../row-chain.ts'
 import type { Wire, WiredKernel } from '../wires.ts'
 
 /** What can be done in the library's own pass. */
@@ -32,8 +33,9 @@ export type FusedWay =
       readonly result: Wire
     }
 
-/** Steps that are lowered as one. Plain data: equal fusions are equal problems. */
+/** A contraction and the kernels behind it, lowered as one. Plain data: equal fusions are equal problems. */
 export interface Fusion {
+  readonly kind: 'contraction'
   readonly contraction: { readonly equation: Contraction; readonly wires: readonly Wire[] }
   /** What is done with its result, in order, where nothing is fused. */
   readonly kernels: readonly WiredKernel[]
@@ -44,10 +46,13 @@ export interface Fusion {
   readonly way: FusedWay
 }
 
+/** Steps that are lowered as one, of any kind. */
+export type Fused = Fusion | RowChain
+
 /** A step of the GPU's plan that stands for several of the compiler's. */
 export interface FusedStep extends Pick<Step, 'inputs' | 'outputs' | 'after' | 'bytes' | 'flops' | 'label'> {
   readonly kind: 'fused'
-  readonly fusion: Fusion
+  readonly fusion: Fused
 }
 
 /** A step of the GPU's plan. */
@@ -58,4 +63,38 @@ export function describeCudaStep(step: CudaStep): string {
   if (step.kind !== 'fused') return describeStep(step)
   const { inputs, outputs } = step.fusion
   return `${step.label} ${[...inputs, ...outputs].map(({ shape }) => shape.join('x')).join(' ')}`
+}
+
+/** Equal for what is lowered alike. */
+export function fusedKey(fused: Fused): string {
+  switch (fused.kind) {
+    case 'contraction': {
+      const { contraction, kernels, inside, way } = fused
+      const whole = [contraction.wires, kernels.map(({ wires }) => wires), inside, way.kind]
+      return keyOf(whole, [equationKey(contraction.equation), ...kernels.map(({ kernel }) => kernelKey(kernel))])
+    }
+    case 'rows': {
+      const { rows, parts, inside } = fused
+      const steps = parts.map((part) => (part.kind === 'dot' ? equationKey(part.equation) : kernelKey(part.kernel)))
+      return keyOf([rows, parts.map(({ kind, wires }) => [kind, wires]), inside], steps)
+    }
+    default:
+      return fused satisfies never
+  }
+}
+
+function keyOf(whole: readonly unknown[], members: readonly string[]): string {
+  return `${JSON.stringify(whole)} ${members.join(' ')}`
+}
+
+/** The contractions that the separate way of it consists of. */
+export function contractionsOf(fused: Fused): readonly Contraction[] {
+  switch (fused.kind) {
+    case 'contraction':
+      return [fused.contraction.equation]
+    case 'rows':
+      return fused.parts.flatMap((part) => (part.kind === 'dot' ? [part.equation] : []))
+    default:
+      return fused satisfies never
+  }
 }

@@ -58,3 +58,20 @@ export function walkOf(access: Access, axes: readonly LoopAxis[], extents: Exten
   }
   return follows(alongImages) ? 'images' : undefined
 }
+
+/**
+ * What an access touches of [rows, columns], in loops that walk over it in order: each element, one value a column, or one
+ * value. Undefined for anything else.
+ */
+export function rowWalkOf(
+  access: Access,
+  axes: readonly LoopAxis[],
+  rows: number,
+  columns: number,
+): 'all' | 'columns' | 'one' | undefined {
+  const walk = walkOf(access, axes, { images: rows, pixels: 1, channels: columns })
+  if (walk !== undefined) return walk === 'channels' ? 'columns' : 'all'
+  const still = zip(axes, access.strides).every(([{ extent }, stride]) => extent === 1 || stride === 0)
+  const whole = sizeOf(axes.map(({ extent }) => extent)) === rows * columns
+  return still && whole && access.offset === 0 ? 'one' : undefined
+}

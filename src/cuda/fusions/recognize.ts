@@ -2,10 +2,12 @@
 // stand together, and where, is arrange.ts's part.
 import type { Kernel, KernelNode, KernelReduction, KernelStep, LibraryStep, Plan } from '../../compile/index.ts'
 import type { DType } from '../../tensor/dtype.ts'
+import type { TensorType } from '../../tensor/program.ts'
 import { at, sizeOf } from '../../tensor/shape.ts'
 import { supportedByCudnn } from '../conv/index.ts'
 import { type Chain, chainOf } from './chains.ts'
 import { type Extents, extentsOf, walkOf } from './places.ts'
+import { type Uses, kernelAt, soleMaker, usesOf } from './uses.ts'
 
 /** Steps that could be one, in the order in which they run, and what their library could do of them. */
 export interface Found {
@@ -28,14 +30,6 @@ export type FoundWay =
   | { readonly kind: 'chain'; readonly chain: Chain }
   | { readonly kind: 'product'; readonly epilogue: 'bias' | 'bias-relu'; readonly bias: number }
 
-/** Who reads and who makes each buffer of a plan. */
-interface Uses {
-  readonly plan: Plan
-  readonly readers: readonly (readonly number[])[]
-  readonly makers: readonly (readonly number[])[]
-  readonly outputs: ReadonlySet<number>
-}
-
 /** Every contraction with kernels behind it that could be done with it. */
 export function findFusions(plan: Plan): readonly Found[] {
   const uses = usesOf(plan)
@@ -44,16 +38,6 @@ export function findFusions(plan: Plan): readonly Found[] {
     const found = statisticsOf(uses, step, index) ?? epilogueOf(uses, step, index)
     return found === undefined ? [] : [found]
   })
-}
-
-function usesOf(plan: Plan): Uses {
-  const readers = plan.buffers.map((): number[] => [])
-  const makers = plan.buffers.map((): number[] => [])
-  plan.steps.forEach(({ inputs, outputs }, index) => {
-    for (const buffer of new Set(inputs)) at(readers, buffer).push(index)
-    for (const buffer of new Set(outputs)) at(makers, buffer).push(index)
-  })
-  return { plan, readers, makers, outputs: new Set(plan.outputs) }
 }
 
 /** Products of matrices, and convolutions that cuDNN is asked for, without empty extents. */
@@ -69,17 +53,6 @@ function isContraction({ equation }: LibraryStep): boolean {
     default:
       return false
   }
-}
-
-/** The kernel at a position, if it is one. */
-function kernelAt({ plan }: Uses, index: number | undefined): KernelStep | undefined {
-  const step = index === undefined ? undefined : at(plan.steps, index)
-  return step?.kind === 'kernel' ? step : undefined
-}
-
-/** The one step that alone makes a buffer. */
-function soleMaker({ makers }: Uses, buffer: number): boolean {
-  return at(makers, buffer).length === 1
 }
 
 /** conv2d, then the sums per channel of its result and of its squares: at once, or per image first. */
@@ -213,30 +186,49 @@ function epilogueOf(uses: Uses, library: LibraryStep, index: number, asIs = true
   const step = kernelAt(uses, reader)
   if (reader === undefined || another !== undefined || step === undefined || uses.outputs.has(result)) return undefined
   if (!step.outputs.every((buffer) => soleMaker(uses, buffer)) || !soleMaker(uses, result)) return undefined
-  const { shape, dtype } = at(library.equation.outputs, 0).type
+  const { type } = at(library.equation.outputs, 0)
   const input = step.inputs.indexOf(result)
   // An epilogue that reads it does so behind the kernel's loops.
   if (input >= step.kernel.inputs.length || step.inputs.indexOf(result, input + 1) >= 0) return undefined
-  const chain = chainOf(step.kernel, input, extentsOf(shape), { shape, dtype: chainDType(dtype) })
-  if (chain === undefined) return undefined
   const found = { library, kernels: [step], members: [index, reader] }
-  if (library.equation.primitive !== 'dot') return { ...found, way: { kind: 'chain', chain } }
-  const way = productWay(chain, step)
-  const fits = !asIs || chain.epilogue.operands[0]?.dtype === dtype
-  return way === undefined || !fits ? undefined : { ...found, way }
+  if (library.equation.primitive === 'dot') {
+    const product = productEpilogue(step.kernel, input, type, asIs)
+    if (product === undefined) return undefined
+    const { epilogue, bias } = product
+    return { ...found, way: { kind: 'product', epilogue, bias: at(step.inputs, bias) } }
+  }
+  const chain = chainBehind(step.kernel, input, type)
+  return chain === undefined ? undefined : { ...found, way: { kind: 'chain', chain } }
 }
 
-/** A chain that adds one value a column, and cuts off below 0 or does not. */
-function productWay({ epilogue, inputs, rest }: Chain, step: KernelStep): FoundWay | undefined {
-  const [add, relu, more] = epilogue.steps
-  const [bias, another] = epilogue.operands
-  if (add?.mode !== 'ADD' || bias === undefined || another !== undefined || rest !== undefined) return undefined
+function chainBehind(kernel: Kernel, input: number, { shape, dtype }: TensorType): Chain | undefined {
+  return chainOf(kernel, input, extentsOf(shape), { shape, dtype: chainDType(dtype) })
+}
+
+/** What a product can do itself: add one value a column, which is the kernel's input `bias`, and cut off below 0 or not. */
+export interface ProductEpilogue {
+  readonly epilogue: 'bias' | 'bias-relu'
+  readonly bias: number
+}
+
+/** A kernel on its input that is a product's result; `asIs` wants the bias in the product's dtype. */
+export function productEpilogue(
+  kernel: Kernel,
+  input: number,
+  result: TensorType,
+  asIs = true,
+): ProductEpilogue | undefined {
+  const chain = chainBehind(kernel, input, result)
+  if (chain === undefined || chain.rest !== undefined) return undefined
+  const { operands, steps } = chain.epilogue
+  const [add, relu, more] = steps
+  const [bias, another] = operands
+  if (add?.mode !== 'ADD' || bias === undefined || another !== undefined) return undefined
   if (at(bias.shape, 0) !== 1 || !add.values.some((value) => value?.kind === 'result')) return undefined
-  const buffer = at(step.inputs, at(inputs, 0))
-  if (relu === undefined) return { kind: 'product', epilogue: 'bias', bias: buffer }
-  return relu.mode === 'RELU_FWD' && more === undefined
-    ? { kind: 'product', epilogue: 'bias-relu', bias: buffer }
-    : undefined
+  if (asIs && bias.dtype !== result.dtype) return undefined
+  const added = at(chain.inputs, 0)
+  if (relu === undefined) return { epilogue: 'bias', bias: added }
+  return relu.mode === 'RELU_FWD' && more === undefined ? { epilogue: 'bias-relu', bias: added } : undefined
 }
 
 function chainDType(dtype: DType): 'f16' | 'bf16' | 'f32' {

@@ -84,7 +84,7 @@ export function fusionTask(fusion: Fusion, means: FusionMeans): TuningTask {
     },
     reference: () => separateSteps(fusion, 'own:plain separately', lowerPlainContraction(equation)),
     ...(fusion.way.kind === 'statistics' ? { acceptance: statisticsAcceptance(fusion, beside) } : {}),
-    ...(cutsOff(fusion) ? { acceptance: nanAcceptance(fusion, beside) } : {}),
+    ...(cutsOff(fusion) ? { acceptance: nanAcceptance(fusion, [at(fusion.contraction.wires, 0).index], beside) } : {}),
   }
 }
 
