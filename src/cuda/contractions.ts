@@ -21,6 +21,7 @@ import {
 } from './conv/index.ts'
 import { type CudaStep, type Fused, type Fusion, contractionsOf } from './fusions/fusion.ts'
 import { rowTask } from './fusions/row-tasks.ts'
+import { productTask, productsCandidate } from './fusions/product-tasks.ts'
 import { type FusionChoice, fusionTask } from './fusions/tasks.ts'
 import { paddedCandidates, paddedFromRecipe, paddings } from './fusions/padded.ts'
 import { groupedCandidate } from './kernels/grouped.ts'
@@ -121,6 +122,8 @@ export function openContractions(runtime: Runtime, options: ContractionOptions):
           return lowerFusion(fused)
         case 'rows':
           return tuner.choose(rowTask(fused, { ...means, lowerFusion, ownRows: rowsCandidate }))
+        case 'products':
+          return tuner.choose(productTask(fused, means))
         default:
           return fused satisfies never
       }
@@ -150,11 +153,12 @@ function contractionsIn(step: CudaStep): readonly Contraction[] {
   return equation.primitive === 'dot' || isConvolution(equation) ? [equation] : []
 }
 
-/** The works of our own convolution with statistics, or chain of rows, where it will compete. */
+/** The works of our own convolution with statistics, chain of rows, or products together, where they will compete. */
 function fusedWorks(step: CudaStep): Candidate['works'] {
   if (step.kind !== 'fused') return []
   const { fusion } = step
   if (fusion.kind === 'rows') return rowsCandidate(fusion)?.works ?? []
+  if (fusion.kind === 'products') return productsCandidate(fusion).works
   if (fusion.way.kind !== 'statistics') return []
   const { equation } = fusion.contraction
   return equation.primitive === 'conv2d' ? (groupedStatisticsCandidate(equation)?.works ?? []) : []

@@ -8,6 +8,7 @@ import { castBiases } from './biases.ts'
 import { contractionGroup } from './contraction-group.ts'
 import type { CudaStep, FusedStep } from './fusion.ts'
 import { type Group, type Unplaced, asOne } from './group.ts'
+import { findProducts } from './products.ts'
 import { findFusions } from './recognize.ts'
 import { type TakesRows, findRowChains } from './rows.ts'
 import { type Units, joinAll, unitsInOrder, unitsOf } from './units.ts'
@@ -53,8 +54,8 @@ export function fuseSteps(given: Plan, verify = false, takesRows: TakesRows = ha
 }
 
 /**
- * What becomes one step each: first what saves passes over full-size tensors, then chains of rows, and what is left of products
- * and biases, of which chains consist too.
+ * What becomes one step each: first what saves passes over full-size tensors, then chains of rows, what is left of products
+ * and biases, of which chains consist too, and small products that stand for themselves.
  */
 function findGroups(plan: Plan, takesRows: TakesRows): { readonly units: Units; readonly groups: readonly Group[] } {
   const found = findFusions(plan)
@@ -63,8 +64,9 @@ function findGroups(plan: Plan, takesRows: TakesRows): { readonly units: Units; 
   )
   const first = joinAll(unitsOf(plan), large ?? [])
   const chains = joinAll(first.units, findRowChains(plan, first.units, takesRows))
-  const { units, taken } = joinAll(chains.units, products ?? [])
-  return { units, groups: [...first.taken, ...chains.taken, ...taken] }
+  const biased = joinAll(chains.units, products ?? [])
+  const { units, taken } = joinAll(biased.units, findProducts(plan, biased.units))
+  return { units, groups: [...first.taken, ...chains.taken, ...biased.taken, ...taken] }
 }
 
 function hasKernel(chain: RowChain): boolean {
