@@ -108,7 +108,8 @@ function readsWhatItWrites(step: Omit<Step, 'after'>, input: number, output: num
   return reads.every((read) => read.offset === store.offset && sameShape(read.strides, store.strides))
 }
 
-interface Placed {
+/** Bytes that are taken, and when. */
+export interface Placed {
   readonly offset: number
   readonly end: number
   readonly life: Lifetime
@@ -147,7 +148,8 @@ function packArena(
   return total
 }
 
-function lowestFree(placed: readonly Placed[], life: Lifetime, size: number): number {
+/** The lowest offset at which `size` bytes are free during a whole life; `placed` come by offset. */
+export function lowestFree(placed: readonly Placed[], life: Lifetime, size: number): number {
   let offset = 0
   for (const other of placed) {
     if (other.life.start > life.end || life.start > other.life.end) continue

@@ -61,6 +61,17 @@ template <int LEFT> PB_INLINE void pb_async_wait() { pb_sim_async_wait(LEFT); }
 #endif
 `
 
+/** Asks for the line in which an address lies to come from device memory into the cache that all blocks share: a hint. */
+const hints = `
+#ifdef __CUDACC__
+PB_INLINE void pb_prefetch(const void *p) {
+  asm volatile("prefetch.global.L2 [%0];" :: "l"(__cvta_generic_to_global(p)));
+}
+#else
+PB_INLINE void pb_prefetch(const void *p) { (void)*(const volatile uint8_t *)p; }
+#endif
+`
+
 /**
  * 16 bytes of shared memory at an address that is a multiple of 16, and the larger of x and 0, NaN where x is NaN.
  */
@@ -217,5 +228,5 @@ ${product('f16')}${product('bf16')}`
 /** Behind the rest of the prelude, in front of the sources that need it; more than once is as good as once. */
 export const warpPrelude = `#ifndef PB_WARPS
 #define PB_WARPS
-${[launch, copies, pieces, shuffles, matrices, products].join('')}#endif
+${[launch, copies, hints, pieces, shuffles, matrices, products].join('')}#endif
 `

@@ -6,19 +6,19 @@ import { rowsCandidate } from '../kernels/rows.ts'
 import type { RowChain } from '../row-chain.ts'
 import { castBiases } from './biases.ts'
 import { contractionGroup } from './contraction-group.ts'
-import type { CudaStep, FusedStep } from './fusion.ts'
-import { type Group, type Unplaced, asOne } from './group.ts'
+import type { CudaStep } from './fusion.ts'
+import { type CudaUnplaced, type Group, asOne } from './group.ts'
+import { earlySteps, gathered } from './order.ts'
 import { findProducts } from './products.ts'
 import { findFusions } from './recognize.ts'
 import { type TakesRows, findRowChains } from './rows.ts'
 import { type Units, joinAll, unitsInOrder, unitsOf } from './units.ts'
+import { type Uses, usesOf } from './uses.ts'
 
 /** A plan whose steps may stand for several. */
 export interface CudaPlan extends Omit<Plan, 'steps'> {
   readonly steps: readonly CudaStep[]
 }
-
-type CudaUnplaced = Unplaced | Omit<FusedStep, 'after'>
 
 /**
  * The plan with every fusion that may be: where no other step must come between its members. Steps keep their order
@@ -29,12 +29,16 @@ type CudaUnplaced = Unplaced | Omit<FusedStep, 'after'>
  */
 export function fuseSteps(given: Plan, verify = false, takesRows: TakesRows = hasKernel): CudaPlan {
   const plan = castBiases(given)
-  const { units, groups } = findGroups(plan, takesRows)
+  const uses = usesOf(plan)
+  const { units, groups } = findGroups(uses, takesRows)
   if (groups.length === 0) return given
-  const steps = unitsInOrder(units).flatMap((unit): readonly CudaUnplaced[] => {
-    const group = groups.find(({ members }) => members === unit)
-    return group === undefined ? unit.map((step) => at(plan.steps, step)) : [asOne(plan, group), ...group.behind]
-  })
+  const steps = gathered(
+    unitsInOrder(units, earlySteps(plan)).map((unit) => {
+      const group = groups.find(({ members }) => members === unit)
+      if (group === undefined) return { steps: unit.map((step) => at(plan.steps, step)), behind: [] }
+      return { steps: [asOne(uses, group)], behind: group.behind }
+    }),
+  )
   const kept = usedBuffers(plan, steps)
   const renumbered = new Map(kept.map((buffer, index) => [buffer, index]))
   const number = (buffer: number): number => renumbered.get(buffer) ?? -1
@@ -57,15 +61,16 @@ export function fuseSteps(given: Plan, verify = false, takesRows: TakesRows = ha
  * What becomes one step each: first what saves passes over full-size tensors, then chains of rows, what is left of products
  * and biases, of which chains consist too, and small products that stand for themselves.
  */
-function findGroups(plan: Plan, takesRows: TakesRows): { readonly units: Units; readonly groups: readonly Group[] } {
-  const found = findFusions(plan)
+function findGroups(uses: Uses, takesRows: TakesRows): { readonly units: Units; readonly groups: readonly Group[] } {
+  const { plan } = uses
+  const found = findFusions(uses)
   const [large, products] = [false, true].map((small) =>
     found.filter(({ way }) => (way.kind === 'product') === small).map(contractionGroup),
   )
   const first = joinAll(unitsOf(plan), large ?? [])
-  const chains = joinAll(first.units, findRowChains(plan, first.units, takesRows))
+  const chains = joinAll(first.units, findRowChains(uses, first.units, takesRows))
   const biased = joinAll(chains.units, products ?? [])
-  const { units, taken } = joinAll(biased.units, findProducts(plan, biased.units))
+  const { units, taken } = joinAll(biased.units, findProducts(uses, biased.units))
   return { units, groups: [...first.taken, ...chains.taken, ...biased.taken, ...taken] }
 }
 

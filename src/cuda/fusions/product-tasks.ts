@@ -27,7 +27,7 @@ export interface ProductMeans {
 export function productTask(group: Products, means: ProductMeans): TuningTask {
   const { products, inputs, outputs } = group
   const own = (): Candidate => productsCandidate(group)
-  const separate = (): Candidate => oneByOne(group, separately, means.lower)
+  const separate = (): Candidate => oneByOne(group, separately, (equation) => means.lower(equation))
   return {
     key: keyOf(group, means),
     ...{ inputs, outputs },

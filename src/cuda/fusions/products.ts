@@ -1,12 +1,12 @@
 // Small products in a plan that do not wait for each other, and for whose results nobody waits soon, such as the gradients of an
 // SE block's weights: all of them may be one launch. How that is done is product-tasks.ts's part.
-import { type LibraryStep, type Plan, dotExtents } from '../../compile/index.ts'
+import { type LibraryStep, dotExtents } from '../../compile/index.ts'
 import { at } from '../../tensor/shape.ts'
 import { transposedProduct } from '../kernels/transposed.ts'
 import type { DotEquation } from '../matmul/index.ts'
 import type { Group } from './group.ts'
 import { type Units, mayJoin } from './units.ts'
-import { type Uses, soleMaker, usesOf } from './uses.ts'
+import { type Uses, soleMaker } from './uses.ts'
 
 /** Larger products fill a GPU by themselves. */
 const mostFlops = 5e8
@@ -24,8 +24,7 @@ interface Small {
 }
 
 /** Groups of products that save launches, each where its last one stands; `units` are the steps that are joined already. */
-export function findProducts(plan: Plan, units: Units): readonly Group[] {
-  const uses = usesOf(plan)
+export function findProducts(uses: Uses, units: Units): readonly Group[] {
   const groups: Small[][] = []
   for (const small of smallProducts(uses)) {
     if (units.unitOf.has(small.index)) continue

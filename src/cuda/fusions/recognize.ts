@@ -31,9 +31,8 @@ export type FoundWay =
   | { readonly kind: 'product'; readonly epilogue: 'bias' | 'bias-relu'; readonly bias: number }
 
 /** Every contraction with kernels behind it that could be done with it. */
-export function findFusions(plan: Plan): readonly Found[] {
-  const uses = usesOf(plan)
-  return plan.steps.flatMap((step, index) => {
+export function findFusions(uses: Uses): readonly Found[] {
+  return uses.plan.steps.flatMap((step, index) => {
     if (step.kind !== 'library' || !isContraction(step)) return []
     const found = statisticsOf(uses, step, index) ?? epilogueOf(uses, step, index)
     return found === undefined ? [] : [found]

@@ -1,15 +1,15 @@
 // Chains of products and pointwise kernels over the same rows in a plan, such as the products of an SE block with what stands
 // before, between and behind them. What a chain is says row-chain.ts, whether there is a kernel for it kernels/.
-import type { Plan } from '../../compile/index.ts'
 import { InternalError } from '../../tensor/errors.ts'
 import { at } from '../../tensor/shape.ts'
 import type { DotEquation } from '../matmul/index.ts'
 import type { RowChain, RowPart } from '../row-chain.ts'
+import { fusedKey } from './fusion.ts'
 import { type Group, type Unplaced, type Values, asOne } from './group.ts'
 import { separateParts } from './row-parts.ts'
 import { type RowStep, rowStepOf, rowsOf } from './row-steps.ts'
 import { type Units, join, mayJoin } from './units.ts'
-import { type Uses, soleMaker, usesOf } from './uses.ts'
+import { type Uses, soleMaker } from './uses.ts'
 
 /** Whether there is a kernel for a chain. */
 export type TakesRows = (chain: RowChain) => boolean
@@ -25,8 +25,9 @@ interface Search {
 }
 
 /** The chains of a plan that save a launch, each as long as may be; `units` are the steps that are joined already. */
-export function findRowChains(plan: Plan, units: Units, takes: TakesRows): readonly Group[] {
-  const uses = usesOf(plan)
+export function findRowChains(uses: Uses, units: Units, takesRows: TakesRows): readonly Group[] {
+  const takes = remembered(takesRows)
+  const { plan } = uses
   const found: Group[] = []
   let joined = units
   plan.steps.forEach((step, start) => {
@@ -44,6 +45,17 @@ export function findRowChains(plan: Plan, units: Units, takes: TakesRows): reado
     joined = join(joined, chain.members)
   })
   return found
+}
+
+/** Asked once about equal chains: an answer is a whole kernel's text. */
+function remembered(takes: TakesRows): TakesRows {
+  const known = new Map<string, boolean>()
+  return (chain) => {
+    const key = fusedKey(chain)
+    const answer = known.get(key) ?? takes(chain)
+    known.set(key, answer)
+    return answer
+  }
 }
 
 /** All that hangs together with a product, or, where there is no kernel for that, what there is one for. */
@@ -120,7 +132,7 @@ function groupOf({ rows, stepAt }: Search, members: readonly number[]): Group {
 }
 
 function chainOf({ uses }: Search, group: Group): RowChain {
-  const { fusion } = asOne(uses.plan, group)
+  const { fusion } = asOne(uses, group)
   if (fusion.kind !== 'rows') throw new InternalError(`a chain of rows that is a ${fusion.kind}`)
   return fusion
 }

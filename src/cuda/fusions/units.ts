@@ -68,8 +68,14 @@ export function joinAll<G extends { readonly members: readonly number[]; readonl
   return { units: joined, taken }
 }
 
-/** The units in an order in which they can run: each where its first member was, or its last, behind what it needs. */
-export function unitsInOrder({ needed, unitOf, late }: Units): readonly (readonly number[])[] {
+/**
+ * The units in an order in which they can run: those of the steps `first`, then each where its first member was, or its last,
+ * behind what it needs.
+ */
+export function unitsInOrder(
+  { needed, unitOf, late }: Units,
+  first: readonly number[] = [],
+): readonly (readonly number[])[] {
   const order: (readonly number[])[] = []
   const done = new Set<number>()
   const emit = (step: number): void => {
@@ -79,7 +85,7 @@ export function unitsInOrder({ needed, unitOf, late }: Units): readonly (readonl
     for (const member of unit) at(needed, member).forEach(emit)
     order.push(unit)
   }
-  for (const step of range(needed.length)) {
+  for (const step of [...first, ...range(needed.length)]) {
     const unit = unitOf.get(step)
     if (unit === undefined || !late.has(unit) || unit.at(-1) === step) emit(step)
   }
