@@ -186,9 +186,10 @@ function numbersOf(kernels: readonly BoundKernel[]): readonly number[] {
 }
 
 function launchOf(parts: readonly Part[]): BoundKernel {
-  const layout = layOut(parts)
   const kernels = parts.flat()
   const first = at(kernels, 0)
+  if (kernels.length === 1) return first
+  const layout = layOut(parts)
   return {
     ...first,
     source: nameOf('pbm', (symbol) => print(symbol, parts, layout)),
