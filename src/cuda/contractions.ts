@@ -20,6 +20,7 @@ import {
 } from './conv/index.ts'
 import type { CudaStep, Fused } from './fusions/fusion.ts'
 import { rowTask } from './fusions/row-tasks.ts'
+import { productTask } from './fusions/product-tasks.ts'
 import { type FusionChoice, fusionTask } from './fusions/tasks.ts'
 import { paddedCandidates, paddedFromRecipe, paddings } from './fusions/padded.ts'
 import { groupedCandidate } from './kernels/grouped.ts'
@@ -107,6 +108,8 @@ export function openContractions(runtime: Runtime, options: ContractionOptions):
           lowerFusion: (one) => tuner.choose(taskOfFused(one)),
           ownRows: rowsCandidate,
         })
+      case 'products':
+        return productTask(fused, means)
       default:
         return fused satisfies never
     }

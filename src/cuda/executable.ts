@@ -143,12 +143,12 @@ export class CudaExecutable implements Executable {
         ? 'launched one by one'
         : `recorded ${recordings} times, ${copiedInputs} inputs copied into place (${copiedBytes} bytes)`
     const fused = this.plan.steps.flatMap((step) => (step.kind === 'fused' ? [step.fusion.kind] : []))
-    const [behind, rows] = (['contraction', 'rows'] as const).map((kind) => fused.filter((one) => one === kind).length)
+    const count = (kind: (typeof fused)[number]): number => fused.filter((one) => one === kind).length
     return [
       showPlan(this.planned),
       ...this.ways.flatMap(({ id, scratchBytes }, step) => showWay(step, id, scratchBytes)),
       `cuda: ${showTraffic(trafficOf(this.plan, this.ways))}`,
-      `cuda: ${behind} contractions with what follows them, ${rows} chains of rows, ${this.#launches.count} launches, ${this.#memoryBytes} bytes of temporaries; ${this.#runs} runs, ${how}`,
+      `cuda: ${count('contraction')} contractions with what follows them, ${count('rows')} chains of rows, ${count('products')} groups of products, ${this.#launches.count} launches, ${this.#memoryBytes} bytes of temporaries; ${this.#runs} runs, ${how}`,
     ].join('\n')
   }
 

@@ -71,6 +71,17 @@ struct pb_place {
     name##_one({a.p + pointers * i, a.n + numbers * i}, {pb_block() - (uint32_t)first[i]}); \\
   } \\
   PB_INLINE void name##_one(const pb_view a, const pb_place pb_block)
+/* Launches of several kernels as one: each is a function, and a block belongs to the last launch whose first block, in the low
+   half of its word, is not behind it. */
+#define PB_KERNEL_MIXED(name, pointers, numbers) PB_ENTRY_MANY(name, pointers, numbers)
+#define PB_PART(name) PB_INLINE void name(const pb_view a, const pb_place pb_block)
+template <int COUNT> PB_INLINE uint32_t pb_member(const int64_t *heads, uint32_t block) {
+  uint32_t i = 0;
+  PB_UNROLL
+  for (uint32_t step = 1u << 30; step != 0; step /= 2)
+    if (i + step < (uint32_t)COUNT && block >= (uint32_t)heads[i + step]) i += step;
+  return i;
+}
 `
 
 /** Bits of floating-point numbers. */

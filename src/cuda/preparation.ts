@@ -4,6 +4,7 @@ import type { PrintedSource } from '../compile/print/index.ts'
 import { sizeOf } from '../tensor/shape.ts'
 import { isConvolution } from './conv/index.ts'
 import { type CudaStep, type Fused, contractionsOf, kernelsOf } from './fusions/fusion.ts'
+import { productsCandidate } from './fusions/product-tasks.ts'
 import { separately } from './fusions/tasks.ts'
 import { groupedCandidate } from './kernels/grouped.ts'
 import { groupedStatisticsCandidate } from './kernels/grouped-fused.ts'
@@ -65,6 +66,8 @@ function ownWorks(fused: Fused): Candidate['works'] {
     }
     case 'rows':
       return rowsCandidate(fused)?.works ?? []
+    case 'products':
+      return productsCandidate(fused).works
     default:
       return fused satisfies never
   }

@@ -5,14 +5,15 @@ import { InternalError } from '../tensor/errors.ts'
 import { at, range } from '../tensor/shape.ts'
 import type { CudaStep } from './fusions/fusion.ts'
 import type { BoundKernel, BoundWork } from './lower.ts'
+import { argumentBytes, mixedLaunches } from './mixed.ts'
 import type { Lowered } from './work.ts'
 
 /** Kernels that move more bytes than this are worth a launch of their own, and stay near those whose results they read. */
 const smallBytes = 64e6
-/** Bytes that the arguments of a launch may have (CUDA 12.1 and newer), with room to spare. */
-const argumentBytes = 32_000
 /** How many launches one text takes: few sizes, so that few texts are compiled. */
-const sizes = [128, 32, 8] as const
+const sizes = [8, 32, 128] as const
+/** So many kernels are worth a text that no other program has: then one launch takes kernels of several. */
+const many = 32
 
 /**
  * The steps in the order in which they are to be enqueued, those that are launched together in one list.
@@ -21,66 +22,96 @@ const sizes = [128, 32, 8] as const
  * that it depends on. `after` names every step that must come before, those that use the same bytes included.
  */
 export function arrangeSteps(steps: readonly CudaStep[], lowered: readonly Lowered[]): readonly (readonly number[])[] {
-  const order: number[][] = []
+  const order: Group[] = []
   const waiting = new Map<string, number[]>()
   const keys = new Map<number, string>()
   const flush = (key: string): void => {
     const group = waiting.get(key) ?? []
     waiting.delete(key)
     for (const step of group) keys.delete(step)
-    if (group.length > 0) order.push(group)
+    if (group.length > 0) order.push({ steps: group, joins: true })
   }
   steps.forEach((step, index) => {
     for (const before of step.after) {
       const key = keys.get(before)
       if (key !== undefined) flush(key)
     }
-    const { key, most } = companionsOf(step, at(lowered, index))
+    const key = textOf(step, at(lowered, index))
     if (key === undefined) {
-      order.push([index])
+      order.push({ steps: [index], joins: false })
       return
     }
-    const group = [...(waiting.get(key) ?? []), index]
-    waiting.set(key, group)
+    waiting.set(key, [...(waiting.get(key) ?? []), index])
     keys.set(index, key)
-    if (group.length === most) flush(key)
   })
   for (const key of [...waiting.keys()]) flush(key)
-  return order
+  return mergeGroups(steps, order)
 }
 
-/** The key that the steps share which may be launched together with this one, and how many fit into one launch. */
-function companionsOf(step: CudaStep, { works }: Lowered): { readonly key: string | undefined; readonly most: number } {
-  const kernels = works.filter((work) => work.kind === 'kernel')
-  const alone = { key: undefined, most: 1 }
-  if (step.kind !== 'kernel' || step.bytes > smallBytes || kernels.length !== works.length || works.length === 0)
-    return alone
-  const most = Math.min(...kernels.map(({ pointers, numbers }) => capacity(pointers.length, numbers.length, sizes[0])))
-  return most === 1 ? alone : { key: kernels.map(({ source }) => source.name).join(' '), most }
+/** Steps that are launched together, and whether others may be with them. */
+interface Group {
+  readonly steps: readonly number[]
+  readonly joins: boolean
 }
 
-/** The largest size up to `wanted` whose arguments fit; 1 if none does. */
-function capacity(pointers: number, numbers: number, wanted: number): number {
-  return sizes.find((size) => size <= wanted && 8 * size * (pointers + numbers + 1) <= argumentBytes) ?? 1
+/**
+ * The groups, those of several texts together where nothing between them comes before one and behind the other: each joins
+ * the largest that stands behind all it needs. Too small ones stay as they were.
+ */
+function mergeGroups(steps: readonly CudaStep[], order: readonly Group[]): readonly (readonly number[])[] {
+  const merged: { readonly groups: Group[]; count: number }[] = []
+  const placeOf = new Map<number, number>()
+  for (const group of order) {
+    const needed = group.steps.flatMap((step) => at(steps, step).after.map((before) => placeOf.get(before) ?? -1))
+    const earliest = needed.reduce((latest, place) => Math.max(latest, place), -1) + 1
+    let best = merged.length
+    if (group.joins)
+      for (let place = earliest; place < merged.length; place++) {
+        const there = at(merged, place)
+        if (at(there.groups, 0).joins && there.count > (merged[best]?.count ?? 0)) best = place
+      }
+    const there = merged[best]
+    if (there === undefined) merged.push({ groups: [group], count: group.steps.length })
+    else {
+      there.groups.push(group)
+      there.count += group.steps.length
+    }
+    for (const step of group.steps) placeOf.set(step, best)
+  }
+  return merged.flatMap(({ groups, count }) =>
+    count >= many ? [groups.flatMap(({ steps }) => steps)] : groups.map(({ steps }) => steps),
+  )
 }
 
-/** The works of steps that are launched together: the first of each as one, then the second of each, and so on. */
+/** The text of a step that may be launched together with others; undefined for others. */
+function textOf(step: CudaStep, { works }: Lowered): string | undefined {
+  const [work, another] = works
+  if (step.kind !== 'kernel' || step.bytes > smallBytes || work?.kind !== 'kernel' || another !== undefined)
+    return undefined
+  return work.source.name
+}
+
+/** The works of steps that are launched together: one, or more where one launch cannot have them all. */
 export function launchTogether(members: readonly (readonly BoundWork[])[]): readonly BoundWork[] {
   const [first] = members
   if (first === undefined || members.length === 1) return first ?? []
-  return range(first.length).map((index) => asOne(members.map((works) => kernelOf(at(works, index)))))
+  const kernels = members.map((works) => kernelOf(works))
+  const { source, places, numbers } = at(kernels, 0)
+  const alike = kernels.every((kernel) => kernel.source.name === source.name)
+  const size = sizes.find((enough) => enough >= kernels.length)
+  const fits = size !== undefined && 8 * size * (places.length + numbers.length + 1) <= argumentBytes
+  return alike && fits ? [asOne(kernels, size)] : mixedLaunches(kernels)
 }
 
-function kernelOf(work: BoundWork): BoundKernel {
-  if (work.kind === 'kernel') return work
-  throw new InternalError(`${work.label} cannot be launched together with others`)
+function kernelOf([work, another]: readonly BoundWork[]): BoundKernel {
+  if (work?.kind === 'kernel' && another === undefined) return work
+  throw new InternalError(`${work?.label ?? 'a step'} cannot be launched together with others`)
 }
 
 /** One launch whose blocks are those of all; the arguments behind the last are the last one's again, and have no blocks. */
-function asOne(kernels: readonly BoundKernel[]): BoundKernel {
+function asOne(kernels: readonly BoundKernel[], size: number): BoundKernel {
   const first = at(kernels, 0)
   const [pointers, numbers] = [first.places.length, first.numbers.length]
-  const size = [...sizes].reverse().find((enough) => enough >= kernels.length) ?? sizes[0]
   const padded = range(size).map((index) => at(kernels, Math.min(index, kernels.length - 1)))
   const firstBlocks: number[] = []
   let blocks = 0

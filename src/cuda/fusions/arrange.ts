@@ -9,6 +9,7 @@ import { contractionGroup } from './contraction-group.ts'
 import type { CudaStep } from './fusion.ts'
 import { type CudaUnplaced, type Group, asOne } from './group.ts'
 import { earlySteps, gathered } from './order.ts'
+import { findProducts } from './products.ts'
 import { findFusions } from './recognize.ts'
 import { type TakesRows, findRowChains } from './rows.ts'
 import { type Units, joinAll, unitsInOrder, unitsOf } from './units.ts'
@@ -57,8 +58,8 @@ export function fuseSteps(given: Plan, verify = false, takesRows: TakesRows = ha
 }
 
 /**
- * What becomes one step each: first what saves passes over full-size tensors, then chains of rows, and what is left of products
- * and biases, of which chains consist too.
+ * What becomes one step each: first what saves passes over full-size tensors, then chains of rows, what is left of products
+ * and biases, of which chains consist too, and small products that stand for themselves.
  */
 function findGroups(uses: Uses, takesRows: TakesRows): { readonly units: Units; readonly groups: readonly Group[] } {
   const { plan } = uses
@@ -68,8 +69,9 @@ function findGroups(uses: Uses, takesRows: TakesRows): { readonly units: Units; 
   )
   const first = joinAll(unitsOf(plan), large ?? [])
   const chains = joinAll(first.units, findRowChains(uses, first.units, takesRows))
-  const { units, taken } = joinAll(chains.units, products ?? [])
-  return { units, groups: [...first.taken, ...chains.taken, ...taken] }
+  const biased = joinAll(chains.units, products ?? [])
+  const { units, taken } = joinAll(biased.units, findProducts(uses, biased.units))
+  return { units, groups: [...first.taken, ...chains.taken, ...biased.taken, ...taken] }
 }
 
 function hasKernel(chain: RowChain): boolean {

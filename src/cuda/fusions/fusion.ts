@@ -4,6 +4,7 @@ import { type Kernel, type Step, describeStep, equationKey, kernelKey } from '..
 import type { TensorType } from '../../tensor/program.ts'
 import type { Epilogue } from '../conv/index.ts'
 import type { Contraction } from '../kernels/index.ts'
+import type { DotEquation } from '../matmul/index.ts'
 import type { RowChain } from '../row-chain.ts'
 import type { Wire, WiredKernel } from '../wires.ts'
 
@@ -46,8 +47,16 @@ export interface Fusion {
   readonly way: FusedWay
 }
 
+/** Products that do not wait for each other; operands are inputs and outputs of the whole. Plain data likewise. */
+export interface Products {
+  readonly kind: 'products'
+  readonly products: readonly { readonly equation: DotEquation; readonly wires: readonly Wire[] }[]
+  readonly inputs: readonly TensorType[]
+  readonly outputs: readonly TensorType[]
+}
+
 /** Steps that are lowered as one, of any kind. */
-export type Fused = Fusion | RowChain
+export type Fused = Fusion | RowChain | Products
 
 /** A step of the GPU's plan that stands for several of the compiler's. */
 export interface FusedStep extends Pick<Step, 'inputs' | 'outputs' | 'after' | 'bytes' | 'flops' | 'label'> {
@@ -61,7 +70,8 @@ export type CudaStep = Step | FusedStep
 /** A step as text: what it computes, and its types. */
 export function describeCudaStep(step: CudaStep): string {
   if (step.kind !== 'fused') return describeStep(step)
-  const { inputs, outputs } = step.fusion
+  const { kind, inputs, outputs } = step.fusion
+  if (kind === 'products') return step.label
   return `${step.label} ${[...inputs, ...outputs].map(({ shape }) => shape.join('x')).join(' ')}`
 }
 
@@ -77,6 +87,14 @@ export function fusedKey(fused: Fused): string {
       const { rows, parts, inside } = fused
       const steps = parts.map((part) => (part.kind === 'dot' ? equationKey(part.equation) : kernelKey(part.kernel)))
       return keyOf([rows, parts.map(({ kind, wires }) => [kind, wires]), inside], steps)
+    }
+    case 'products': {
+      const { products } = fused
+      const wires = products.map((product) => product.wires)
+      return keyOf(
+        wires,
+        products.map(({ equation }) => equationKey(equation)),
+      )
     }
     default:
       return fused satisfies never
@@ -94,6 +112,8 @@ export function contractionsOf(fused: Fused): readonly Contraction[] {
       return [fused.contraction.equation]
     case 'rows':
       return fused.parts.flatMap((part) => (part.kind === 'dot' ? [part.equation] : []))
+    case 'products':
+      return fused.products.map(({ equation }) => equation)
     default:
       return fused satisfies never
   }
@@ -106,6 +126,8 @@ export function kernelsOf(fused: Fused): readonly Kernel[] {
       return fused.kernels.map(({ kernel }) => kernel)
     case 'rows':
       return fused.parts.flatMap((part) => (part.kind === 'map' ? [part.kernel] : []))
+    case 'products':
+      return []
     default:
       return fused satisfies never
   }

@@ -33,6 +33,8 @@ export interface Group {
   /** Buffers that are outputs even if nobody else needs them. */
   readonly known: readonly number[]
   readonly label: string
+  /** Whether they are done where the first or where the last of them was; the first unless said. */
+  readonly stands?: 'first' | 'last'
   /** What they are as one. */
   readonly fused: (values: Values) => Fused
 }

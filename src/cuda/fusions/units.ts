@@ -8,6 +8,8 @@ export interface Units {
   readonly needed: readonly (readonly number[])[]
   /** The members of the unit of each step that is joined with others. */
   readonly unitOf: ReadonlyMap<number, readonly number[]>
+  /** The units that are done where their last member was. */
+  readonly late: ReadonlySet<readonly number[]>
 }
 
 /** A plan's steps, each by itself. */
@@ -18,7 +20,7 @@ export function unitsOf(plan: Plan): Units {
     for (const buffer of new Set(step.outputs)) at(makers, buffer).push(index)
     return before
   })
-  return { needed, unitOf: new Map() }
+  return { needed, unitOf: new Map(), late: new Set() }
 }
 
 /** Whether steps may become a unit: none is in another, and nothing outside is needed by them and needs them. */
@@ -39,30 +41,41 @@ export function mayJoin({ needed, unitOf }: Units, members: readonly number[]): 
   return true
 }
 
-/** The steps with these joined. */
-export function join({ needed, unitOf }: Units, members: readonly number[]): Units {
-  return { needed, unitOf: new Map([...unitOf, ...members.map((member) => [member, members] as const)]) }
+/** The steps with these joined, and done where the last of them was if that is said. */
+export function join(
+  { needed, unitOf, late }: Units,
+  members: readonly number[],
+  stands: 'first' | 'last' = 'first',
+): Units {
+  return {
+    needed,
+    unitOf: new Map([...unitOf, ...members.map((member) => [member, members] as const)]),
+    late: stands === 'first' ? late : new Set([...late, members]),
+  }
 }
 
 /** The groups that can all be units at once, the earlier before the later where they exclude each other. */
-export function joinAll<G extends { readonly members: readonly number[] }>(
+export function joinAll<G extends { readonly members: readonly number[]; readonly stands?: 'first' | 'last' }>(
   units: Units,
   groups: readonly G[],
 ): { readonly units: Units; readonly taken: readonly G[] } {
   let joined = units
-  const taken = groups.filter(({ members }) => {
+  const taken = groups.filter(({ members, stands }) => {
     if (!mayJoin(joined, members)) return false
-    joined = join(joined, members)
+    joined = join(joined, members, stands)
     return true
   })
   return { units: joined, taken }
 }
 
 /**
- * The units in an order in which they can run: those of the steps `first`, then each where its first member was, behind what it
- * needs.
+ * The units in an order in which they can run: those of the steps `first`, then each where its first member was, or its last,
+ * behind what it needs.
  */
-export function unitsInOrder({ needed, unitOf }: Units, first: readonly number[] = []): readonly (readonly number[])[] {
+export function unitsInOrder(
+  { needed, unitOf, late }: Units,
+  first: readonly number[] = [],
+): readonly (readonly number[])[] {
   const order: (readonly number[])[] = []
   const done = new Set<number>()
   const emit = (step: number): void => {
@@ -72,6 +85,9 @@ export function unitsInOrder({ needed, unitOf }: Units, first: readonly number[]
     for (const member of unit) at(needed, member).forEach(emit)
     order.push(unit)
   }
-  for (const step of [...first, ...range(needed.length)]) emit(step)
+  for (const step of [...first, ...range(needed.length)]) {
+    const unit = unitOf.get(step)
+    if (unit === undefined || !late.has(unit) || unit.at(-1) === step) emit(step)
+  }
   return order
 }

@@ -229,5 +229,42 @@ export const runsBugs: readonly PlantedBug[] = [
       'joined',
       'values',
     ],
+    [
+      'a step joins a launch in front of what it needs',
+      'const earliest = needed.reduce((latest, place) => Math.max(latest, place), -1) + 1',
+      'const earliest = 0',
+      'mixed',
+      'values',
+    ],
+  ]),
+  bugsIn('src/cuda/mixed.ts', [
+    [
+      'kernels of a mixed launch have wrong first blocks',
+      'blocks += kernel.blocks\n',
+      'blocks += 1\n',
+      'mixed',
+      'values',
+    ],
+    [
+      'all kernels of a mixed launch have the numbers of the first',
+      'at(starts, at(rowOf, index))',
+      'at(starts, 0)',
+      'mixed',
+      'violation',
+    ],
+    [
+      'what one kernel points to is taken for all of its text',
+      'const same = part.every(',
+      'const same = part.slice(0, 1).every(',
+      'mixed',
+      'values',
+    ],
+    [
+      'pointers of one kernel are looked for among the shared ones',
+      'first: shared.items.length + role.first',
+      'first: role.first',
+      'mixed',
+      'fault',
+    ],
   ]),
 ].flat()

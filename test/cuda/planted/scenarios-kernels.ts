@@ -71,6 +71,22 @@ function joinedSums({ open }: Place): Promise<Results> {
   return results(open(), f, types, { runs: 2 })
 }
 
+/** Updates of three kinds that share a rate, and sums by several blocks, in one launch; then what needs them. */
+function mixed({ open }: Place): Promise<Results> {
+  const f = (inputs: Inputs): readonly Tensor[] => {
+    const [rate, ...rest] = inputs
+    if (rate === undefined) throw new RangeError()
+    const updated = rest.map((x, k) => {
+      const step = ops.mul(x, ops.broadcastTo(rate, x.shape))
+      return [ops.add(x, step), ops.sub(step, 1), ops.mul(step, 2)][k % 3] ?? x
+    })
+    const sums = rest.slice(0, 4).map((x) => ops.sum(x))
+    return [...updated, ...sums, ops.add(at(sums, 0), at(sums, 3))]
+  }
+  const types = range(40).map((k) => typed([k < 4 ? 20_000 + 4 * k : 17 + 31 * k]))
+  return results(open(), f, [typed([]), ...types], { optimize: 'fuse', runs: 2 })
+}
+
 /** Values that later ones take the memory of, in kernels that could be launched together or later. */
 function reuse({ open }: Place): Promise<Results> {
   const f = (inputs: Inputs): readonly Tensor[] => {
@@ -181,6 +197,7 @@ export const kernelScenarios = {
   reductions: { tolerance: 0, settings: usual, run: reductions },
   maps: { tolerance: 0, settings: usual, run: maps },
   joined: { tolerance: 0, settings: usual, run: joined },
+  mixed: { tolerance: 0, settings: usual, run: mixed },
   'joined sums': { tolerance: 0, settings: usual, run: joinedSums },
   reuse: { tolerance: 0, settings: usual, run: reuse },
   'one launch': { tolerance: 0, settings: usual, run: oneLaunch },
