@@ -21,9 +21,9 @@ import {
 } from './conv/index.ts'
 import type { CudaStep, Fusion } from './fusions/fusion.ts'
 import { type FusionChoice, fusionTask } from './fusions/tasks.ts'
+import { ownCandidate } from './fusions/own.ts'
 import { paddedCandidates, paddedFromRecipe, paddings } from './fusions/padded.ts'
 import { groupedCandidate } from './kernels/grouped.ts'
-import { groupedActivatedCandidate, groupedStatisticsCandidate } from './kernels/grouped-fused.ts'
 import { type Contraction, lowerPlainContraction, plainCandidate } from './kernels/index.ts'
 import { matmulProblem, matmulTask, supportedByCublasLt } from './matmul/index.ts'
 import type { Runtime, Session } from './runtime/index.ts'
@@ -70,7 +70,7 @@ export const proposalLimits = { all: 8, compiled: 1 } as const
 const mostPadded = 4
 
 /** Raised when a kernel of ours changes enough that what won against it must be timed again. */
-const revision = '1'
+const revision = '2'
 
 /** The contractions on a runtime's context. */
 export function openContractions(runtime: Runtime, options: ContractionOptions): Contractions {
@@ -90,8 +90,6 @@ export function openContractions(runtime: Runtime, options: ContractionOptions):
     cudnn: deviceSession(session.cudnn, session.dnn),
     matmul: session,
     ...{ precision, deterministic, choice: fusions, lower },
-    ownStatistics: groupedStatisticsCandidate,
-    ownActivated: groupedActivatedCandidate,
   }
   return {
     tuner,
@@ -102,7 +100,7 @@ export function openContractions(runtime: Runtime, options: ContractionOptions):
       const open = [...problems].filter(([key]) => tuner.isOpen(key))
       const works = [
         ...open.flatMap(([, equation]) => groupedCandidate(equation)?.works ?? []),
-        ...steps.flatMap((step) => statisticsWorks(step)),
+        ...steps.flatMap((step) => (step.kind === 'fused' ? (ownCandidate(step.fusion)?.works ?? []) : [])),
       ]
       const sources = works.flatMap((work) => (work.kind === 'kernel' ? [work.source] : []))
       // One that does not compile is met again, and dropped by name, when its turn comes.
@@ -132,13 +130,6 @@ function problemsOf(
     if (task !== undefined) problems.set(task.key, equation)
   }
   return problems
-}
-
-/** The works of our own convolution with statistics, where it will compete. */
-function statisticsWorks(step: CudaStep): Candidate['works'] {
-  if (step.kind !== 'fused' || step.fusion.way.kind !== 'statistics') return []
-  const { equation } = step.fusion.contraction
-  return equation.primitive === 'conv2d' ? (groupedStatisticsCandidate(equation)?.works ?? []) : []
 }
 
 function unlessRefused(compile: () => void): void {

@@ -135,7 +135,7 @@ function fusedStep(plan: Plan, found: Found): Omit<FusedStep, 'after'> {
   const made = new Set(steps.flatMap(({ outputs }) => outputs))
   const inputs = [...new Set(steps.flatMap((step) => step.inputs.filter((buffer) => !made.has(buffer))))]
   const { way } = found
-  const sums = way.kind === 'statistics' ? [way.sum, way.squares] : [] // by these its ways are told apart
+  const sums = sumsOf(way) // by these its ways are told apart
   const isKnown = (buffer: number): boolean =>
     sums.includes(buffer) ||
     plan.outputs.includes(buffer) ||
@@ -168,6 +168,11 @@ function wiredWay({ way, kernels }: Found, wire: (buffer: number) => Wire): Fuse
   switch (way.kind) {
     case 'statistics':
       return { kind: 'statistics', sum: wire(way.sum), squares: wire(way.squares), last: wiredLast(way.of, wire) }
+    case 'masked': {
+      const [mean, scale, shift] = way.vectors
+      const vectors = [wire(mean), wire(scale), wire(shift)] as const
+      return { kind: 'masked', source: wire(way.source), vectors, sum: wire(way.sum), products: wire(way.products) }
+    }
     case 'product': {
       const { kind, epilogue, bias } = way
       return { kind, epilogue, bias: wire(bias), result: wire(at(kernel.outputs, 0)) }
@@ -181,6 +186,11 @@ function wiredWay({ way, kernels }: Found, wire: (buffer: number) => Wire): Fuse
     default:
       return way satisfies never
   }
+}
+
+function sumsOf(way: Found['way']): readonly number[] {
+  if (way.kind === 'statistics') return [way.sum, way.squares]
+  return way.kind === 'masked' ? [way.sum, way.products] : []
 }
 
 /** The epilogue of a step as a kernel of its own. */

@@ -16,6 +16,19 @@ export type FusedWay =
       /** What else is made of the sums. */
       readonly last: WiredKernel | undefined
     }
+  /**
+   * The input gradient of a grouped convolution and, per channel, two sums for the batch norm and ReLU in front of that, f32
+   * [channels]: with g the gradient where n(source) > 0 and 0 elsewhere, those of g and of g times the source.
+   */
+  | {
+      readonly kind: 'masked'
+      /** Of the gradient's type. */
+      readonly source: Wire
+      /** n(x) = max((x - mean) scale + shift, 0): each f32 [channels]. */
+      readonly vectors: readonly [Wire, Wire, Wire]
+      readonly sum: Wire
+      readonly products: Wire
+    }
   /** A convolution and a chain of pointwise operations; what the kernel reduces is reduced from what is stored. */
   | {
       readonly kind: 'chain'

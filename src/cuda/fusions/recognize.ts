@@ -2,9 +2,12 @@
 // stand together, and where, is arrange.ts's part.
 import type { Kernel, KernelNode, KernelReduction, KernelStep, LibraryStep, Plan } from '../../compile/index.ts'
 import type { DType } from '../../tensor/dtype.ts'
+import type { TensorType } from '../../tensor/program.ts'
 import { at, sizeOf } from '../../tensor/shape.ts'
 import { supportedByCudnn } from '../conv/index.ts'
+import { isGrouped } from '../kernels/grouped.ts'
 import { type Chain, chainOf } from './chains.ts'
+import { maskedSumsOf } from './masks.ts'
 import { type Extents, extentsOf, walkOf } from './places.ts'
 
 /** Steps that could be one, in the order in which they run, and what their library could do of them. */
@@ -25,6 +28,13 @@ export type FoundWay =
       /** The step that has the sums, and may have an epilogue. */
       readonly of: KernelStep
     }
+  | {
+      readonly kind: 'masked'
+      readonly source: number
+      readonly vectors: readonly [number, number, number]
+      readonly sum: number
+      readonly products: number
+    }
   | { readonly kind: 'chain'; readonly chain: Chain }
   | { readonly kind: 'product'; readonly epilogue: 'bias' | 'bias-relu'; readonly bias: number }
 
@@ -41,7 +51,7 @@ export function findFusions(plan: Plan): readonly Found[] {
   const uses = usesOf(plan)
   return plan.steps.flatMap((step, index) => {
     if (step.kind !== 'library' || !isContraction(step)) return []
-    const found = statisticsOf(uses, step, index) ?? epilogueOf(uses, step, index)
+    const found = statisticsOf(uses, step, index) ?? maskedOf(uses, step, index) ?? epilogueOf(uses, step, index)
     return found === undefined ? [] : [found]
   })
 }
@@ -57,8 +67,9 @@ function usesOf(plan: Plan): Uses {
 }
 
 /** Products of matrices, and convolutions that cuDNN is asked for, without empty extents. */
-function isContraction({ equation }: LibraryStep): boolean {
-  const { dtype, shape } = at(equation.outputs, 0).type
+function isContraction(step: LibraryStep): boolean {
+  const { equation } = step
+  const { dtype, shape } = typeOf(step)
   if (dtype !== 'f16' && dtype !== 'bf16' && dtype !== 'f32') return false
   switch (equation.primitive) {
     case 'dot':
@@ -86,7 +97,7 @@ function soleMaker({ makers }: Uses, buffer: number): boolean {
 function statisticsOf(uses: Uses, library: LibraryStep, index: number): Found | undefined {
   if (library.equation.primitive !== 'conv2d') return undefined
   const result = at(library.outputs, 0)
-  const extents = extentsOf(at(library.equation.outputs, 0).type.shape)
+  const extents = extentsOf(typeOf(library).shape)
   for (const reader of at(uses.readers, result)) {
     const kernel = kernelAt(uses, reader)
     if (kernel?.inputs[0] !== result) continue
@@ -108,6 +119,35 @@ function statisticsOf(uses: Uses, library: LibraryStep, index: number): Found | 
     return { library, kernels: [kernel, of], members: [index, reader, member], way }
   }
   return undefined
+}
+
+/** An input gradient that a kernel of ours can compute with the sums that another kernel reduces from it. */
+function maskedOf(uses: Uses, library: LibraryStep, index: number): Found | undefined {
+  const { equation } = library
+  if (equation.primitive !== 'conv2dInputGrad' || !isGrouped(equation)) return undefined
+  const result = at(library.outputs, 0)
+  for (const reader of at(uses.readers, result)) {
+    const kernel = kernelAt(uses, reader)
+    const sums = kernel && maskedSumsOf(kernel.kernel, kernel.inputs.indexOf(result), extentsOf(typeOf(library).shape))
+    if (kernel === undefined || sums === undefined) continue
+    if (![result, ...kernel.outputs].every((buffer) => soleMaker(uses, buffer))) continue
+    const [from, to] = [(input: number) => at(kernel.inputs, input), (output: number) => at(kernel.outputs, output)]
+    const [mean, scale, shift] = sums.vectors
+    const way = {
+      kind: 'masked',
+      source: from(sums.source),
+      vectors: [from(mean), from(scale), from(shift)],
+      sum: to(sums.sum),
+      products: to(sums.products),
+    } as const
+    return { library, kernels: [kernel], members: [index, reader], way }
+  }
+  return undefined
+}
+
+/** What a contraction gives. */
+function typeOf({ equation }: LibraryStep): TensorType {
+  return at(equation.outputs, 0).type
 }
 
 /** The buffers of a kernel that sums all its one input and its squares, and nothing else. */
@@ -183,7 +223,7 @@ export function findBiases(plan: Plan): readonly BiasToCast[] {
   const given = new Set(plan.inputs)
   return plan.steps.flatMap((step, index) => {
     if (step.kind !== 'library' || step.equation.primitive !== 'dot' || !isContraction(step)) return []
-    const { dtype } = at(step.equation.outputs, 0).type
+    const { dtype } = typeOf(step)
     const found = epilogueOf(uses, step, index, false)
     if (found?.way.kind !== 'product' || (dtype !== 'f16' && dtype !== 'bf16')) return []
     const { bias } = found.way
@@ -213,7 +253,7 @@ function epilogueOf(uses: Uses, library: LibraryStep, index: number, asIs = true
   const step = kernelAt(uses, reader)
   if (reader === undefined || another !== undefined || step === undefined || uses.outputs.has(result)) return undefined
   if (!step.outputs.every((buffer) => soleMaker(uses, buffer)) || !soleMaker(uses, result)) return undefined
-  const { shape, dtype } = at(library.equation.outputs, 0).type
+  const { shape, dtype } = typeOf(library)
   const input = step.inputs.indexOf(result)
   // An epilogue that reads it does so behind the kernel's loops.
   if (input >= step.kernel.inputs.length || step.inputs.indexOf(result, input + 1) >= 0) return undefined

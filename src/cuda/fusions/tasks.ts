@@ -9,12 +9,10 @@ import {
   type ConvFusion,
   type ConvPrecision,
   type CudnnSession,
-  type Epilogue,
   convCandidates,
   convFromRecipe,
   convKey,
   convProblem,
-  showEpilogue,
   NoPlanError,
 } from '../conv/index.ts'
 import { CudaError } from '../ffi/status.ts'
@@ -33,6 +31,7 @@ import type { Candidate, Lowered } from '../work.ts'
 import { type Part, compose } from './compose.ts'
 import type { Fusion } from './fusion.ts'
 import { nanAcceptance } from './nans.ts'
+import { ownCandidate } from './own.ts'
 import { paddedCandidates, paddedFromRecipe, paddings } from './padded.ts'
 import { statisticsAcceptance } from './statistics.ts'
 import { outputTolerances } from './tolerances.ts'
@@ -51,10 +50,6 @@ export interface FusionMeans {
   readonly workspaceBytes: number
   /** The tuner's choice for a contraction by itself. */
   lower(equation: Contraction): Lowered
-  /** A kernel of our own: (x, filter) -> y, and per channel the f32 sums of y and of its squares; undefined where there is none. */
-  ownStatistics(equation: ConvEquation): Candidate | undefined
-  /** Likewise (x, filter, mean, scale, shift) -> max((y - mean) scale + shift, 0), y and the sum rounded to its dtype. */
-  ownActivated(equation: ConvEquation): Candidate | undefined
 }
 
 /** cuDNN compiles a kernel for each fused proposal, which takes a second: its first ones are the likely ones. */
@@ -78,7 +73,7 @@ export function fusionTask(fusion: Fusion, means: FusionMeans): TuningTask {
     candidates: () => inOrder(fusion, means, library, separate),
     restore: (id, recipe) => {
       if (id === separately) return separate()
-      const own = ownCandidate(fusion, means)
+      const own = ownCandidate(fusion)
       if (own?.id === id) return own
       return recipe === undefined ? undefined : library.restore(id, recipe)
     },
@@ -99,7 +94,7 @@ function* inOrder(
   library: Library,
   separate: () => Candidate,
 ): Generator<Candidate, void, undefined> {
-  const own = ownCandidate(fusion, means)
+  const own = ownCandidate(fusion)
   if (own !== undefined) yield own
   const fusedFirst = means.choice === 'always' || own !== undefined || savesFullPass(fusion)
   if (!fusedFirst) yield separate()
@@ -152,38 +147,10 @@ function separateSteps(fusion: Fusion, id: string, contraction: Lowered): Candid
   return compose(id, [{ lowered: contraction, wires: fusion.contraction.wires }, ...kernels], fusion.inside)
 }
 
-function ownCandidate(fusion: Fusion, means: FusionMeans): Candidate | undefined {
-  const { way, contraction, inside } = fusion
-  const { equation, wires } = contraction
-  if (equation.primitive !== 'conv2d') return undefined
-  if (way.kind === 'statistics') {
-    const lowered = means.ownStatistics(equation)
-    if (lowered === undefined) return undefined
-    return compose(lowered.id, [{ lowered, wires: [...wires, way.sum, way.squares] }, ...lastPart(way)], inside)
-  }
-  if (way.kind !== 'chain' || way.rest !== undefined || !isBatchNormWithRelu(way.epilogue)) return undefined
-  const lowered = means.ownActivated(equation)
-  if (lowered === undefined) return undefined
-  return compose(lowered.id, [{ lowered, wires: [...wires.slice(0, 2), ...way.operands, way.store] }], inside)
-}
-
-/** Whether a chain is `max((y - a0) a1 + a2, 0)` with f32 [channels]. */
-function isBatchNormWithRelu(chain: Epilogue): boolean {
-  const vector = { dtype: 'f32', shape: [1, 1, 1, chain.operands[0]?.shape.at(-1) ?? 0] } as const
-  const step = (index: number) => ({ kind: 'step', index }) as const
-  const operand = (index: number) => ({ kind: 'operand', index }) as const
-  const steps: Epilogue['steps'] = [
-    { mode: 'SUB', values: [{ kind: 'result' }, operand(0)] },
-    { mode: 'MUL', values: [step(0), operand(1)] },
-    { mode: 'ADD', values: [step(1), operand(2)] },
-    { mode: 'RELU_FWD', values: [step(2)] },
-  ]
-  return showEpilogue(chain) === showEpilogue({ operands: [vector, vector, vector], steps })
-}
-
 function libraryOf(fusion: Fusion, means: FusionMeans): Library {
   const { equation } = fusion.contraction
   if (fusion.way.kind === 'product') return productLibrary(fusion, means)
+  if (fusion.way.kind === 'masked') return { lists: [], restore: () => undefined } // cuDNN would add up with atomics
   if (equation.primitive === 'dot') throw new InternalError(`a product with ${fusion.way.kind}`)
   return convolutionLibrary(fusion, equation, means)
 }
@@ -218,7 +185,7 @@ function convolutionLibrary(fusion: Fusion, equation: ConvEquation, means: Fusio
 }
 
 function convFusion({ way }: Fusion): ConvFusion {
-  if (way.kind === 'product') throw new InternalError('a convolution with a product’s epilogue')
+  if (way.kind === 'product' || way.kind === 'masked') throw new InternalError(`a convolution of cuDNN’s with ${way.kind}`)
   return way.kind === 'statistics' ? 'statistics' : way.epilogue
 }
 
@@ -234,6 +201,8 @@ function fusedParts({ way, contraction: { wires } }: Fusion, lowered: Candidate)
     }
     case 'product':
       return [{ lowered, wires: [a, b, way.bias, way.result] }]
+    case 'masked':
+      throw new InternalError('masked sums by a library')
     default:
       return way satisfies never
   }
@@ -273,7 +242,8 @@ function keyOf(fusion: Fusion, { precision }: FusionMeans): string {
 
 function nameOf(fusion: Fusion, precision: ConvPrecision): string {
   const { equation } = fusion.contraction
-  return equation.primitive === 'dot'
-    ? matmulKey(productProblem(fusion, precision))
+  if (equation.primitive === 'dot') return matmulKey(productProblem(fusion, precision))
+  return fusion.way.kind === 'masked'
+    ? `${convKey(convProblem(equation, precision))} + masked sums`
     : convKey(convProblem(equation, precision), convFusion(fusion))
 }

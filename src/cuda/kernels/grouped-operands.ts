@@ -16,8 +16,8 @@ export type OperandName =
   | 'weights'
   | 'into'
   | 'source'
-  | 'sum'
-  | 'squares'
+  /** What blocks leave of sums over the results, f32 [parts, 2, channels]. */
+  | 'partials'
   | (typeof vectors)['before' | 'after'][number]
 
 /** The operands of a candidate, in order. */
@@ -29,7 +29,7 @@ export function operandNames({ normalizes, epilogue }: Around): readonly Operand
     ...(epilogue === 'mask' ? (['source'] as const) : []),
     ...(epilogue === 'mask' || epilogue === 'normalize' ? vectors.after : []),
     'into',
-    ...(givesSums(epilogue) ? (['sum', 'squares'] as const) : []),
+    ...(givesSums(epilogue) ? (['partials'] as const) : []),
   ]
 }
 
@@ -37,23 +37,20 @@ export function operandNames({ normalizes, epilogue }: Around): readonly Operand
 export interface Taken {
   /** In order. */
   readonly pointers: readonly PrintedPointer[]
-  /** Operands and, under 'partials', the scratch memory as C; what the kernel does not take is a null pointer. */
-  readonly print: (name: OperandName | 'partials') => string
+  /** Operands as C; what the kernel does not take is a null pointer. */
+  readonly print: (name: OperandName) => string
   /** Batch norm's three vectors as C. */
   readonly printVectors: (where: keyof typeof vectors) => string
 }
 
-/** The pointers of a kernel that takes all operands that `takes` says, and behind them scratch memory if it has `partials`. */
-export function take(around: Around, takes: (name: OperandName) => boolean, partials: boolean): Taken {
-  const names = operandNames(around)
-  const list: readonly (OperandName | 'partials')[] = [
-    ...names.filter(takes),
-    ...(partials ? ['partials' as const] : []),
-  ]
-  const print = (name: OperandName | 'partials'): string =>
-    list.includes(name) ? `a.p[${list.indexOf(name)}]` : 'nullptr'
+/** The pointers of a kernel that takes some operands, and where they are. */
+export function take(
+  names: readonly OperandName[],
+  place: (name: OperandName) => PrintedPointer,
+): Taken {
+  const print = (name: OperandName): string => (names.includes(name) ? `a.p[${names.indexOf(name)}]` : 'nullptr')
   return {
-    pointers: list.map((name) => (name === 'partials' ? { kind: 'scratch', offset: 0 } : placeOf(around, name))),
+    pointers: names.map(place),
     print,
     printVectors: (where) => `{${vectors[where].map((name) => `(const float *)${print(name)}`).join(', ')}}`,
   }

@@ -1,0 +1,72 @@
+// The sums behind an input gradient that the batch norm and ReLU in front of its convolution want, as a kernel reduces them:
+// which kernels these are. Who computes them with the gradient is kernels/'s part.
+import { type Kernel, showNode } from '../../compile/index.ts'
+import { at } from '../../tensor/shape.ts'
+import { isZero } from './chains.ts'
+import { type Extents, walkOf } from './places.ts'
+
+/** What a kernel sums, by its inputs and outputs: g and g x, where g is the gradient where n(x) > 0 and 0 elsewhere. */
+export interface MaskedSums {
+  /** x, of the gradient's type. */
+  readonly source: number
+  /** n(x) = max((x - mean) scale + shift, 0), each f32 [channels]. */
+  readonly vectors: readonly [number, number, number]
+  readonly sum: number
+  readonly products: number
+}
+
+/** n(x), of which all but the sum is f32. */
+const activation = /^max\((b?f16)\(add\(mul\(sub\(f32\(\$(\d)\), \$(\d)\), \$(\d)\), \$(\d)\)\), 0\)$/
+
+/** Those of a kernel that reads the gradient as its input `result`; undefined where it computes anything else in its loops. */
+export function maskedSumsOf(kernel: Kernel, result: number, extents: Extents): MaskedSums | undefined {
+  const { inputs, stores, reductions, axes } = kernel
+  if (stores.length > 0 || reductions.length !== 2 || inputs.length !== 5) return undefined
+  const perChannel = reductions.every(
+    (each) => each.op === 'sum' && each.dtype === 'f32' && walkOf(each, axes, extents) === 'channels',
+  )
+  const sum = reductions.find(({ node }) => maskOf(kernel, node, result) !== undefined)
+  const mask = sum === undefined ? undefined : maskOf(kernel, sum.node, result)
+  const shown = mask === undefined ? null : activation.exec(showNode(kernel, mask))
+  if (!perChannel || sum === undefined || shown === null) return undefined
+  const [source, mean, scale, shift] = shown.slice(2).map(Number)
+  if (source === undefined || mean === undefined || scale === undefined || shift === undefined) return undefined
+  const products = reductions.find(({ node }) => isProduct(kernel, node, sum.node, source))
+  const images = [source, result].map((input) => at(inputs, input))
+  const vectors = [mean, scale, shift] as const
+  const fits =
+    images.every((each) => each.dtype === shown[1] && walkOf(each, axes, extents) === 'all') &&
+    vectors.every((input) => isVector(kernel, input, extents))
+  return products === undefined || !fits
+    ? undefined
+    : { source, vectors, sum: sum.output, products: products.output }
+}
+
+function isVector({ inputs, axes }: Kernel, input: number, extents: Extents): boolean {
+  const access = at(inputs, input)
+  return access.dtype === 'f32' && walkOf(access, axes, extents) === 'channels'
+}
+
+/** The node `m` of `f32(select(gt(m, 0), result, 0))`. */
+function maskOf(kernel: Kernel, index: number, result: number): number | undefined {
+  const node = (of: number | undefined) => (of === undefined ? undefined : at(kernel.nodes, of))
+  const wide = node(index)
+  if (wide?.op !== 'cast' || wide.dtype !== 'f32') return undefined
+  const choice = node(wide.args[0])
+  if (choice?.op !== 'select') return undefined
+  const [compare, chosen] = [node(choice.args[0]), node(choice.args[1])]
+  if (compare?.op !== 'compare' || compare.comparison !== 'gt' || chosen?.op !== 'load') return undefined
+  const zeros = [at(choice.args, 2), compare.args[1]].every((of) => isZero(kernel, of))
+  return zeros && chosen.input === result ? compare.args[0] : undefined
+}
+
+/** Whether a node is the gated gradient times the source, both f32. */
+function isProduct(kernel: Kernel, index: number, gated: number, source: number): boolean {
+  const node = at(kernel.nodes, index)
+  if (node.op !== 'mul') return false
+  const [first, second] = node.args
+  return [
+    [first, second],
+    [second, first],
+  ].some(([a, b]) => a === gated && b !== undefined && showNode(kernel, b) === `f32($${source})`)
+}
