@@ -45,6 +45,8 @@ interface Case {
   readonly f: Flat
   readonly types: (dtype: Half) => readonly TensorType[]
   readonly fused: RegExp
+  /** In which dtypes; all unless said. */
+  readonly only?: readonly Half[]
 }
 
 const images = (dtype: Half, channels = 16): TensorType => ({ dtype, shape: [2, 6, 6, channels] })
@@ -85,7 +87,47 @@ const gated: Flat = ([cotangent, w, other, opened, raw]) => {
   return [gradient, ops.sum(wide, { axes }), ops.sum(ops.mul(wide, ops.cast(raw!, 'f32')), { axes })]
 }
 
+/**
+ * The gradient in front of a grouped convolution, and what the batch norm and ReLU there want of it: two sums where the ReLU
+ * was open, and what is made of them. The mean is `part` of what is given for it.
+ */
+const masked =
+  (stride: 1 | 2, part: number): Flat =>
+  ([cotangent, w, x, ...norm]) => {
+    const [given, scale, shift] = norm as [Tensor, Tensor, Tensor]
+    const gradient = bindOne('conv2dInputGrad', [cotangent!, w!], {
+      ...{ stride: [stride, stride], dilation: [1, 1], groups: 4, inputShape: x!.shape as [number, number, number, number] },
+      padding: [
+        [1, 1],
+        [1, 1],
+      ],
+    })
+    const mean = ops.mul(given, part)
+    const open = ops.greater(ops.maximum(normalized(x!, mean, scale, shift), 0), 0)
+    const passed = ops.cast(ops.where(open, gradient, 0), 'f32')
+    const axes = [0, 1, 2]
+    const [sum, products] = [ops.sum(passed, { axes }), ops.sum(ops.mul(passed, ops.cast(x!, 'f32')), { axes })]
+    const scaled = ops.mul(ops.sub(products, ops.mul(sum, mean)), scale)
+    return [gradient, sum, scaled, ops.mul(sum, shift)]
+  }
+const halves = ['f16', 'bf16'] as const
+const norms: readonly TensorType[] = [0, 1, 2].map(() => ({ dtype: 'f32', shape: [16] }))
+
 const cases: readonly Case[] = [
+  {
+    name: 'masked sums of a grouped gradient',
+    f: masked(1, 1),
+    types: (dtype) => [images(dtype), { dtype, shape: [16, 3, 3, 4] }, images(dtype), ...norms],
+    fused: /^conv2dInputGrad .* groups 4 .*\+ masked sums and/,
+    only: halves,
+  },
+  {
+    name: 'masked sums of a grouped gradient of stride 2, with the mean from a sum',
+    f: masked(2, 1 / 72),
+    types: (dtype) => [{ dtype, shape: [2, 3, 3, 16] }, { dtype, shape: [16, 3, 3, 4] }, images(dtype), ...norms],
+    fused: /^conv2dInputGrad .* groups 4 .*\+ masked sums and/,
+    only: halves,
+  },
   {
     name: 'statistics',
     f: statistics({}),
@@ -167,12 +209,12 @@ async function run({ f, types }: Case, dtype: Half, going: Going) {
 }
 
 describe.each(['f16', 'bf16', 'f32'] as const)('fused in %s', (dtype) => {
-  test.each(cases)('$name: the reference’s values, in one pass', async (each) => {
+  test.each(cases.filter(({ only = [dtype] }) => only.includes(dtype)))('$name: the reference’s values, in one pass', async (each) => {
     const wanted = await expected(each.f, each.types(dtype))
     const fused = await run(each, dtype, { fusions: 'always' })
     const [, id] = Object.entries(fused.chosen).find(([key]) => each.fused.test(key)) ?? []
     expect(id, Object.keys(fused.chosen).join('; ')).toMatch(
-      /^(cudnn|cublaslt|own:grouped-forward-(statistics|normalize))/,
+      /^(cudnn|cublaslt|own:grouped-(forward-(statistics|normalize)|input-grad-mask))/,
     )
     expect(fused.counts.dropped).toBe(0)
     const bound = 16 * (rounding[dtype] ?? 0)

@@ -44,6 +44,8 @@ function isBoth({ before, behind }: Variant): boolean {
 }
 
 const forward = 'conv2d'
+/** What the mean in front of a convolution is of what is given for it. */
+const meanFactor = 1 / 3
 const variants: readonly Variant[] = [
   { name: 'statistics', direction: forward, before: false, behind: 'statistics', make: groupedStatisticsCandidate },
   {
@@ -51,14 +53,14 @@ const variants: readonly Variant[] = [
     direction: forward,
     before: true,
     behind: 'none',
-    make: (equation, counts) => groupedNormalizedCandidate(equation, 'none', counts),
+    make: (equation, counts) => groupedNormalizedCandidate(equation, 'none', meanFactor, counts),
   },
   {
     name: 'normalized, statistics',
     direction: forward,
     before: true,
     behind: 'statistics',
-    make: (equation, counts) => groupedNormalizedCandidate(equation, 'statistics', counts),
+    make: (equation, counts) => groupedNormalizedCandidate(equation, 'statistics', meanFactor, counts),
   },
   { name: 'activated', direction: forward, before: false, behind: 'normalize', make: groupedActivatedCandidate },
   {
@@ -66,15 +68,21 @@ const variants: readonly Variant[] = [
     direction: forward,
     before: true,
     behind: 'normalize',
-    make: (equation, counts) => groupedNormalizedCandidate(equation, 'normalize', counts),
+    make: (equation, counts) => groupedNormalizedCandidate(equation, 'normalize', meanFactor, counts),
   },
-  { name: 'masked sums', direction: 'conv2dInputGrad', before: false, behind: 'mask', make: groupedMaskedCandidate },
+  {
+    name: 'masked sums',
+    direction: 'conv2dInputGrad',
+    before: false,
+    behind: 'mask',
+    make: (equation, counts) => groupedMaskedCandidate(equation, meanFactor, counts),
+  },
   {
     name: 'normalized',
     direction: 'conv2dFilterGrad',
     before: true,
     behind: 'none',
-    make: (equation, counts) => groupedNormalizedCandidate(equation, 'none', counts),
+    make: (equation, counts) => groupedNormalizedCandidate(equation, 'none', meanFactor, counts),
   },
 ]
 
@@ -135,6 +143,11 @@ function norm(channels: number, draw: () => number): Norm {
   return [vector(), vector(), vector()]
 }
 
+/** The batch norm in front of a convolution, whose mean is given as a multiple. */
+function scaled([mean, ...others]: Norm): Norm {
+  return [mean.map((x) => Math.fround(x * Math.fround(meanFactor))), ...others]
+}
+
 interface Sums {
   readonly exact: Float64Array
   readonly magnitude: Float64Array
@@ -185,10 +198,10 @@ function both(kind: Kind, geometry: Geometry, draw: () => number, counts?: Count
     const [result, ...stored] = host.runAll(candidate, inputs, bytes, order)
     return { result: new Uint16Array(made(result).buffer), sums: stored.flatMap((parts) => totals(parts, channels)) }
   }
-  const separate = [before ? activation(dtype, first, front) : first, second]
+  const separate = [before ? activation(dtype, first, scaled(front)) : first, second]
   const plain = host.run(made(groupedCandidate(equation, counts)), separate, count)
   const values = decode(dtype, plain)
-  const active = decode(dtype, activation(dtype, source, back))
+  const active = decode(dtype, activation(dtype, source, scaled(back)))
   const wide = decode(dtype, source)
   const masked = (i: number): number => (at(active, i) > 0 ? at(values, i) : 0)
   const term = behind === 'mask' ? masked : (i: number) => at(values, i)

@@ -170,8 +170,13 @@ function wiredWay({ way, kernels }: Found, wire: (buffer: number) => Wire): Fuse
       return { kind: 'statistics', sum: wire(way.sum), squares: wire(way.squares), last: wiredLast(way.of, wire) }
     case 'masked': {
       const [mean, scale, shift] = way.vectors
-      const vectors = [wire(mean), wire(scale), wire(shift)] as const
-      return { kind: 'masked', source: wire(way.source), vectors, sum: wire(way.sum), products: wire(way.products) }
+      return {
+        ...way,
+        source: wire(way.source),
+        vectors: [wire(mean), wire(scale), wire(shift)],
+        sum: wire(way.sum),
+        products: wire(way.products),
+      }
     }
     case 'product': {
       const { kind, epilogue, bias } = way

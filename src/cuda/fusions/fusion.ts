@@ -26,6 +26,8 @@ export type FusedWay =
       readonly source: Wire
       /** n(x) = max((x - mean) scale + shift, 0): each f32 [channels]. */
       readonly vectors: readonly [Wire, Wire, Wire]
+      /** What the mean is of its vector. */
+      readonly meanFactor: number
       readonly sum: Wire
       readonly products: Wire
     }

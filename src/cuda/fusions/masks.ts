@@ -11,12 +11,15 @@ export interface MaskedSums {
   readonly source: number
   /** n(x) = max((x - mean) scale + shift, 0), each f32 [channels]. */
   readonly vectors: readonly [number, number, number]
+  /** What the mean is of its vector. */
+  readonly meanFactor: number
   readonly sum: number
   readonly products: number
 }
 
-/** n(x), of which all but the sum is f32. */
-const activation = /^max\((b?f16)\(add\(mul\(sub\(f32\(\$(\d)\), \$(\d)\), \$(\d)\), \$(\d)\)\), 0\)$/
+/** n(x), of which all but the sum is f32. The mean may be a sum times a number. */
+const activation =
+  /^max\((?<dtype>b?f16)\(add\(mul\(sub\(f32\(\$(?<source>\d)\), (?:mul\()?\$(?<mean>\d)(?:, (?<factor>[-+\d.e]+)\))?\), \$(?<scale>\d)\), \$(?<shift>\d)\)\), 0\)$/
 
 /** Those of a kernel that reads the gradient as its input `result`; undefined where it computes anything else in its loops. */
 export function maskedSumsOf(kernel: Kernel, result: number, extents: Extents): MaskedSums | undefined {
@@ -27,19 +30,18 @@ export function maskedSumsOf(kernel: Kernel, result: number, extents: Extents): 
   )
   const sum = reductions.find(({ node }) => maskOf(kernel, node, result) !== undefined)
   const mask = sum === undefined ? undefined : maskOf(kernel, sum.node, result)
-  const shown = mask === undefined ? null : activation.exec(showNode(kernel, mask))
-  if (!perChannel || sum === undefined || shown === null) return undefined
-  const [source, mean, scale, shift] = shown.slice(2).map(Number)
-  if (source === undefined || mean === undefined || scale === undefined || shift === undefined) return undefined
+  const parts = mask === undefined ? undefined : activation.exec(showNode(kernel, mask))?.groups
+  if (!perChannel || sum === undefined || parts === undefined) return undefined
+  const { dtype, factor = '1' } = parts
+  const input = (name: string): number => Number(parts[name])
+  const [source, vectors] = [input('source'), [input('mean'), input('scale'), input('shift')] as const]
   const products = reductions.find(({ node }) => isProduct(kernel, node, sum.node, source))
-  const images = [source, result].map((input) => at(inputs, input))
-  const vectors = [mean, scale, shift] as const
+  const images = [source, result].map((image) => at(inputs, image))
   const fits =
-    images.every((each) => each.dtype === shown[1] && walkOf(each, axes, extents) === 'all') &&
-    vectors.every((input) => isVector(kernel, input, extents))
-  return products === undefined || !fits
-    ? undefined
-    : { source, vectors, sum: sum.output, products: products.output }
+    images.every((each) => each.dtype === dtype && walkOf(each, axes, extents) === 'all') &&
+    vectors.every((vector) => isVector(kernel, vector, extents))
+  if (products === undefined || !fits) return undefined
+  return { source, vectors, meanFactor: Number(factor), sum: sum.output, products: products.output }
 }
 
 function isVector({ inputs, axes }: Kernel, input: number, extents: Extents): boolean {

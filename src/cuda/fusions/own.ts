@@ -25,7 +25,7 @@ export function ownCandidate(fusion: Fusion): Candidate | undefined {
       return summing(fusion, groupedStatisticsCandidate(equation), wires, [way.sum, way.squares])
     case 'masked': {
       const operands = [first, second, way.source, ...way.vectors, result]
-      return summing(fusion, groupedMaskedCandidate(equation), operands, [way.sum, way.products])
+      return summing(fusion, groupedMaskedCandidate(equation, way.meanFactor), operands, [way.sum, way.products])
     }
     case 'chain': {
       if (way.rest !== undefined || !isBatchNormWithRelu(way.epilogue)) return undefined
@@ -70,4 +70,3 @@ function isBatchNormWithRelu(chain: Epilogue): boolean {
   ]
   return showEpilogue(chain) === showEpilogue({ operands: [vector, vector, vector], steps })
 }
-

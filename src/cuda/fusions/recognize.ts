@@ -32,6 +32,7 @@ export type FoundWay =
       readonly kind: 'masked'
       readonly source: number
       readonly vectors: readonly [number, number, number]
+      readonly meanFactor: number
       readonly sum: number
       readonly products: number
     }
@@ -137,6 +138,7 @@ function maskedOf(uses: Uses, library: LibraryStep, index: number): Found | unde
       kind: 'masked',
       source: from(sums.source),
       vectors: [from(mean), from(scale), from(shift)],
+      meanFactor: sums.meanFactor,
       sum: to(sums.sum),
       products: to(sums.products),
     } as const

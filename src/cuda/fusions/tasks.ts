@@ -185,7 +185,8 @@ function convolutionLibrary(fusion: Fusion, equation: ConvEquation, means: Fusio
 }
 
 function convFusion({ way }: Fusion): ConvFusion {
-  if (way.kind === 'product' || way.kind === 'masked') throw new InternalError(`a convolution of cuDNN’s with ${way.kind}`)
+  if (way.kind === 'product' || way.kind === 'masked')
+    throw new InternalError(`a convolution of cuDNN’s with ${way.kind}`)
   return way.kind === 'statistics' ? 'statistics' : way.epilogue
 }
 

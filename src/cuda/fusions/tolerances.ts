@@ -37,7 +37,8 @@ export function outputTolerances(
       const own = type.dtype
       if (!isFloat(own) || is(result, output)) return tolerance(task, own)
       // What an epilogue makes of sums: the same kernel in both ways, and its operands are what is compared closely.
-      const sums = way.kind === 'statistics' ? [way.sum, way.squares] : way.kind === 'masked' ? [way.sum, way.products] : []
+      const sums =
+        way.kind === 'statistics' ? [way.sum, way.squares] : way.kind === 'masked' ? [way.sum, way.products] : []
       if (sums.length > 0 && !sums.some((sum) => is(sum, output)))
         return (a, b) => 2 ** -6 * (1 + Math.abs(a) + Math.abs(b))
       const rounded = (a: number, b: number): number => 2 * roundings[own] * (Math.abs(a) + Math.abs(b))

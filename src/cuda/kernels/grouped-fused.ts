@@ -23,7 +23,8 @@ export type GroupedEpilogue = 'none' | 'statistics' | 'normalize'
 
 /**
  * A convolution or its filter gradient that reads x as n(x) = max(round16((x - mean) * scale + shift), 0), each operation
- * rounded as the separate kernel rounds it; mean, scale and shift are f32[channels]. What is beside the image stays zero.
+ * rounded as the separate kernel rounds it; mean, scale and shift are f32[channels], and the mean is `meanFactor` times what is
+ * given for it. What is beside the image stays zero.
  * The equation is the one of the plan, whose first input is n(x). Operands:
  *
  * - conv2d: (x, mean, scale, shift, filter, y); with 'statistics' (..., y, partials)
@@ -35,11 +36,12 @@ export type GroupedEpilogue = 'none' | 'statistics' | 'normalize'
 export function groupedNormalizedCandidate(
   equation: LibraryEquation,
   epilogue: GroupedEpilogue = 'none',
+  meanFactor = 1,
   counts?: BlockCounts,
 ): GroupedCandidate | undefined {
   const possible = epilogue === 'none' ? ['conv2d', 'conv2dFilterGrad'] : ['conv2d']
   if (!possible.includes(equation.primitive)) return undefined
-  return groupedWith({ normalizes: true, epilogue }, equation, counts)
+  return groupedWith({ normalizes: true, epilogue, meanFactor }, equation, counts)
 }
 
 /**
@@ -53,11 +55,15 @@ export function groupedActivatedCandidate(equation: LibraryEquation, counts?: Bl
 
 /**
  * An input gradient with the two sums of the batch norm and ReLU in front of the convolution: with g = result where
- * n(source) > 0 and 0 elsewhere, those of g and of g * source per channel, over all pixels. The result is stored as it is.
+ * n(source) > 0 (with `meanFactor` as above) and 0 elsewhere, those of g and of g * source per channel, over all pixels. The result is stored as it is.
  * Operands: (cotangent, filter, source, mean, scale, shift, result, partials), source as the result, partials as above.
  * Undefined where `groupedCandidate` is, and for other equations.
  */
-export function groupedMaskedCandidate(equation: LibraryEquation, counts?: BlockCounts): GroupedCandidate | undefined {
+export function groupedMaskedCandidate(
+  equation: LibraryEquation,
+  meanFactor = 1,
+  counts?: BlockCounts,
+): GroupedCandidate | undefined {
   if (equation.primitive !== 'conv2dInputGrad') return undefined
-  return groupedWith({ normalizes: false, epilogue: 'mask' }, equation, counts)
+  return groupedWith({ normalizes: false, epilogue: 'mask', meanFactor }, equation, counts)
 }

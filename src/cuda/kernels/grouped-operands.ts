@@ -1,9 +1,14 @@
 // The operands of grouped convolutions by name: their order for what is computed around them, and how a kernel gets those that
 // it takes.
 import type { PrintedPointer } from '../../compile/print/index.ts'
+import { at } from '../../tensor/shape.ts'
 import { givesSums } from './grouped-epilogue.ts'
+import { extentNames } from './grouped-stream.ts'
 import type { Around } from './grouped-tiling.ts'
 import { operand } from './launch.ts'
+
+/** The number behind the extents that a kernel is told if it knows the batch norm in front of the convolution: as bits. */
+const factor = `pb_float_of_bits((uint32_t)a.n[${extentNames.length}])`
 
 const vectors = {
   before: ['meanBefore', 'scaleBefore', 'shiftBefore'],
@@ -39,12 +44,20 @@ export interface Taken {
   readonly pointers: readonly PrintedPointer[]
   /** Operands as C; what the kernel does not take is a null pointer. */
   readonly print: (name: OperandName) => string
-  /** Batch norm's three vectors as C. */
+  /** Batch norm's three vectors, and what the mean is of the first, as C. */
   readonly printVectors: (where: keyof typeof vectors) => string
+}
+
+/** The numbers of a kernel behind its extents. */
+export function factorsOf(around: Around): readonly number[] {
+  return placeBefore(around) === undefined
+    ? []
+    : [at(new Uint32Array(Float32Array.of(around.meanFactor ?? 1).buffer), 0)]
 }
 
 /** The pointers of a kernel that takes some operands, and where they are. */
 export function take(
+  around: Around,
   names: readonly OperandName[],
   place: (name: OperandName) => PrintedPointer,
 ): Taken {
@@ -52,8 +65,16 @@ export function take(
   return {
     pointers: names.map(place),
     print,
-    printVectors: (where) => `{${vectors[where].map((name) => `(const float *)${print(name)}`).join(', ')}}`,
+    printVectors: (where) => {
+      const pointers = vectors[where].map((name) => `(const float *)${print(name)}`)
+      return `{${[...pointers, where === placeBefore(around) ? factor : '1.0f'].join(', ')}}`
+    },
   }
+}
+
+/** Where the batch norm in front of the convolution is: in front of a gradient's result it comes behind that. */
+function placeBefore({ normalizes, epilogue }: Around): keyof typeof vectors | undefined {
+  return normalizes ? 'before' : epilogue === 'mask' ? 'after' : undefined
 }
 
 /** An operand of the step. */

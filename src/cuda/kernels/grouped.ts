@@ -10,7 +10,7 @@ import type { Candidate, KernelLaunch } from '../work.ts'
 import { combineLaunch } from './grouped-combine.ts'
 import { epilogueText, epilogues, givesSums } from './grouped-epilogue.ts'
 import { filterText } from './grouped-filter.ts'
-import { type OperandName, operandNames, placeOf, take } from './grouped-operands.ts'
+import { type OperandName, factorsOf, operandNames, placeOf, take } from './grouped-operands.ts'
 import { rowsText } from './grouped-rows.ts'
 import { extentNames, streamText } from './grouped-stream.ts'
 import { scratch } from './launch.ts'
@@ -92,19 +92,17 @@ function idOf({ direction, normalizes, epilogue }: GroupedProblem): string {
 function rowsCandidate(problem: GroupedProblem, tiling: Tiling): GroupedCandidate {
   const { direction, dtype, groupWidth, stride, channels, normalizes, epilogue } = problem
   const { pairs, stages, parts } = tiling
-  const { pointers, print, printVectors } = take(operandNames(problem), (name) => placeOf(problem, name))
+  const { pointers, print, printVectors } = take(problem, operandNames(problem), (name) => placeOf(problem, name))
   const source = nameOf(nameFor(problem), (symbol) => {
     const constants = [`pb_${dtype}`, groupWidth, stride, direction === 'inputGrad', pairs, stages, normalizes]
     const template = `pb_grouped_rows<${[...constants, epilogues[epilogue]].join(', ')}>`
     const around = `{${printVectors('before')}, ${printVectors('after')}, ${print('source')}, (float *)${print('partials')}}`
     const body = `${template}(${print('from')}, ${print('weights')}, ${print('into')}, ${around}, a.n);`
-    const head = headOf(symbol, tiling, pointers.length)
+    const head = headOf(symbol, problem, tiling, pointers.length)
     return [warpPrelude, streamText, epilogueText, rowsText, `${head} { ${body} }\n`].join('')
   })
-  const candidate = { id: idOf(problem), works: [launchOf(source, tiling, pointers)], scratchBytes: 0 }
-  return givesSums(epilogue)
-    ? { ...candidate, partials: { dtype: 'f32', shape: [parts, 2, channels] } }
-    : candidate
+  const candidate = { id: idOf(problem), works: [launchOf(source, problem, tiling, pointers)], scratchBytes: 0 }
+  return givesSums(epilogue) ? { ...candidate, partials: { dtype: 'f32', shape: [parts, 2, channels] } } : candidate
 }
 
 function filterCandidate(problem: GroupedProblem, tiling: Tiling): Candidate {
@@ -112,17 +110,25 @@ function filterCandidate(problem: GroupedProblem, tiling: Tiling): Candidate {
   const { pairs, stages, parts } = tiling
   const names = [...operandNames(problem).filter((name) => name !== 'into'), 'partials' as const]
   const place = (name: OperandName): PrintedPointer => (name === 'partials' ? scratch(0) : placeOf(problem, name))
-  const { pointers, print, printVectors } = take(names, place)
+  const { pointers, print, printVectors } = take(problem, names, place)
   const source = nameOf(nameFor(problem), (symbol) => {
     const constants = [`pb_${dtype}`, groupWidth, stride, pairs, stages, normalizes].join(', ')
     const operands = [print('from'), print('weights'), print('partials'), printVectors('before'), 'a.n']
     const body = `pb_grouped_filter<${constants}>(${operands.join(', ')});`
-    return [warpPrelude, streamText, filterText, `${headOf(symbol, tiling, pointers.length)} { ${body} }\n`].join('')
+    return [
+      warpPrelude,
+      streamText,
+      filterText,
+      `${headOf(symbol, problem, tiling, pointers.length)} { ${body} }\n`,
+    ].join('')
   })
   const elements = channels * 9 * groupWidth
   return {
     id: idOf(problem),
-    works: [launchOf(source, tiling, pointers), combineLaunch(dtype, elements, parts, placeOf(problem, 'into'))],
+    works: [
+      launchOf(source, problem, tiling, pointers),
+      combineLaunch(dtype, elements, parts, placeOf(problem, 'into')),
+    ],
     scratchBytes: parts * elements * 4,
   }
 }
@@ -136,11 +142,18 @@ function wordsFor({ normalizes, epilogue }: Around): readonly string[] {
   return [...(normalizes ? ['normalized'] : []), ...(epilogue === 'none' ? [] : [epilogue])]
 }
 
-function headOf(symbol: string, { threads, sharing }: Tiling, pointers: number): string {
-  return `PB_KERNEL_SHARING(${symbol}, ${pointers}, ${extentNames.length}, ${threads}, ${sharing})`
+function headOf(symbol: string, around: Around, { threads, sharing }: Tiling, pointers: number): string {
+  const numbers = extentNames.length + factorsOf(around).length
+  return `PB_KERNEL_SHARING(${symbol}, ${pointers}, ${numbers}, ${threads}, ${sharing})`
 }
 
-function launchOf(source: PrintedSource, tiling: Tiling, pointers: readonly PrintedPointer[]): KernelLaunch {
-  const { blocks, threads, sharedBytes, numbers } = tiling
+function launchOf(
+  source: PrintedSource,
+  around: Around,
+  tiling: Tiling,
+  pointers: readonly PrintedPointer[],
+): KernelLaunch {
+  const { blocks, threads, sharedBytes } = tiling
+  const numbers = [...tiling.numbers, ...factorsOf(around)]
   return { kind: 'kernel', source, blocks, threads, sharedBytes, pointers, numbers }
 }
