@@ -96,7 +96,12 @@ const masked =
   ([cotangent, w, x, ...norm]) => {
     const [given, scale, shift] = norm as [Tensor, Tensor, Tensor]
     const gradient = bindOne('conv2dInputGrad', [cotangent!, w!], {
-      ...{ stride: [stride, stride], dilation: [1, 1], groups: 4, inputShape: x!.shape as [number, number, number, number] },
+      ...{
+        stride: [stride, stride],
+        dilation: [1, 1],
+        groups: 4,
+        inputShape: x!.shape as [number, number, number, number],
+      },
       padding: [
         [1, 1],
         [1, 1],
@@ -133,12 +138,14 @@ const cases: readonly Case[] = [
     f: statistics({}),
     types: (dtype) => [images(dtype), filter(dtype)],
     fused: /\+ statistics and/,
+    only: ['f16'],
   },
   {
     name: 'statistics of a grouped convolution',
     f: statistics({ padding: 1, groups: 4, stride: 2 }),
     types: (dtype) => [images(dtype), { dtype, shape: [16, 3, 3, 4] }],
     fused: /groups 4 .*\+ statistics and/,
+    only: halves,
   },
   {
     name: 'batch norm and ReLU',
@@ -209,23 +216,40 @@ async function run({ f, types }: Case, dtype: Half, going: Going) {
 }
 
 describe.each(['f16', 'bf16', 'f32'] as const)('fused in %s', (dtype) => {
-  test.each(cases.filter(({ only = [dtype] }) => only.includes(dtype)))('$name: the reference’s values, in one pass', async (each) => {
-    const wanted = await expected(each.f, each.types(dtype))
-    const fused = await run(each, dtype, { fusions: 'always' })
-    const [, id] = Object.entries(fused.chosen).find(([key]) => each.fused.test(key)) ?? []
-    expect(id, Object.keys(fused.chosen).join('; ')).toMatch(
-      /^(cudnn|cublaslt|own:grouped-(forward-(statistics|normalize)|input-grad-mask))/,
-    )
-    expect(fused.counts.dropped).toBe(0)
-    const bound = 16 * (rounding[dtype] ?? 0)
-    expect(worst(fused.given, wanted)).toBeLessThan(bound)
-    // The same bits where each value has memory of its own, poisoned before.
-    expect((await run(each, dtype, { fusions: 'always', separate: true })).given).toEqual(fused.given)
-    const apart = await run(each, dtype, { fusions: 'never' })
-    expect(Object.keys(apart.chosen).some((key) => each.fused.test(key))).toBe(false)
-    expect(worst(apart.given, wanted)).toBeLessThan(bound)
-  })
+  test.each(cases.filter(({ only = [dtype] }) => only.includes(dtype)))(
+    '$name: the reference’s values, in one pass',
+    async (each) => {
+      const wanted = await expected(each.f, each.types(dtype))
+      const fused = await run(each, dtype, { fusions: 'always' })
+      const [, id] = Object.entries(fused.chosen).find(([key]) => each.fused.test(key)) ?? []
+      expect(id, Object.keys(fused.chosen).join('; ')).toMatch(
+        /^(cudnn|cublaslt|own:grouped-(forward-(statistics|normalize)|input-grad-mask))/,
+      )
+      expect(fused.counts.dropped).toBe(0)
+      const bound = 16 * (rounding[dtype] ?? 0)
+      expect(worst(fused.given, wanted)).toBeLessThan(bound)
+      // The same bits where each value has memory of its own, poisoned before.
+      expect((await run(each, dtype, { fusions: 'always', separate: true })).given).toEqual(fused.given)
+      const apart = await run(each, dtype, { fusions: 'never' })
+      expect(Object.keys(apart.chosen).some((key) => each.fused.test(key))).toBe(false)
+      expect(worst(apart.given, wanted)).toBeLessThan(bound)
+    },
+  )
 })
+
+// cuDNN compiles kernels for these that add up with atomics, and no note of their engines says so: two runs differed.
+test.each(['bf16', 'f32'] as const)(
+  'statistics in %s are not taken from kernels that add up in any order',
+  async (dtype) => {
+    const each = at(
+      cases.filter(({ name }) => name === 'statistics'),
+      0,
+    )
+    const { given, chosen } = await run(each, dtype, { fusions: 'always' })
+    expect(Object.entries(chosen).find(([key]) => each.fused.test(key))?.[1]).toBe('separate')
+    expect(worst(given, await expected(each.f, each.types(dtype)))).toBeLessThan(16 * (rounding[dtype] ?? 0))
+  },
+)
 
 describe('the first convolution over padded channels', () => {
   const pair = [3, 3] as const
@@ -365,7 +389,7 @@ describe('a fused ReLU', () => {
 
 describe('a tuner', () => {
   test('times fused ways beside the separate one, keeps the winner, and makes it again from the cache', async () => {
-    const each = at(cases, 0)
+    const each = at(cases.slice(2), 0) // statistics
     const other = mkdtempSync(join(tmpdir(), 'pullback-fusions-'))
     const timed = async () => {
       const { device, contractions } = fusingDevice(sim, other, { fusions: 'tuned', tune: 'time' })

@@ -78,7 +78,9 @@ export function fusionTask(fusion: Fusion, means: FusionMeans): TuningTask {
       return recipe === undefined ? undefined : library.restore(id, recipe)
     },
     reference: () => separateSteps(fusion, 'own:plain separately', lowerPlainContraction(equation)),
-    ...(fusion.way.kind === 'statistics' ? { acceptance: statisticsAcceptance(fusion, beside) } : {}),
+    ...(fusion.way.kind === 'statistics'
+      ? { acceptance: statisticsAcceptance(fusion, beside, means.deterministic) }
+      : {}),
     ...(cutsOff(fusion) ? { acceptance: nanAcceptance(fusion, beside) } : {}),
   }
 }
