@@ -21,7 +21,7 @@ import {
 } from './conv/index.ts'
 import type { CudaStep, Fusion } from './fusions/fusion.ts'
 import { type FusionChoice, fusionTask } from './fusions/tasks.ts'
-import { ownCandidate } from './fusions/own.ts'
+import { ownCandidates } from './fusions/own.ts'
 import { paddedCandidates, paddedFromRecipe, paddings } from './fusions/padded.ts'
 import { groupedCandidate } from './kernels/grouped.ts'
 import { type Contraction, lowerPlainContraction, plainCandidate } from './kernels/index.ts'
@@ -100,7 +100,9 @@ export function openContractions(runtime: Runtime, options: ContractionOptions):
       const open = [...problems].filter(([key]) => tuner.isOpen(key))
       const works = [
         ...open.flatMap(([, equation]) => groupedCandidate(equation)?.works ?? []),
-        ...steps.flatMap((step) => (step.kind === 'fused' ? (ownCandidate(step.fusion)?.works ?? []) : [])),
+        ...steps.flatMap((step) =>
+          step.kind === 'fused' ? ownCandidates(step.fusion).flatMap(({ works: own }) => own) : [],
+        ),
       ]
       const sources = works.flatMap((work) => (work.kind === 'kernel' ? [work.source] : []))
       // One that does not compile is met again, and dropped by name, when its turn comes.

@@ -47,9 +47,9 @@ describe.skipIf(libraries.cudnn === undefined || !provideDriver()).each<Precisio
         return `  ${key}: ${id ?? 'none'}`
       })
       console.log([`${dtype}: fusions and their first plan`, ...rows].join('\n'))
-      // Precompiled engines have statistics of dense convolutions in f16 alone; our own kernels have those of grouped ones.
+      // Engines whose kernels are ready have statistics of dense convolutions in f16 alone, of more than the image's 3 channels.
       const unsteady = (key: string): boolean =>
-        key.endsWith('+ statistics') && (dtype !== 'f16' || key.includes('groups 32'))
+        key.endsWith('+ statistics') && (dtype !== 'f16' || key.includes('groups 32') || key.includes('224x3 '))
       expect([...distinct.keys()].filter(unsteady).length).toBeGreaterThan(0)
       expect(without).toEqual([...distinct.keys()].filter(unsteady))
     })

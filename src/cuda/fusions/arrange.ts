@@ -6,7 +6,8 @@ import { at, range, zip } from '../../tensor/shape.ts'
 import type { Contraction } from '../kernels/index.ts'
 import type { Wire, WiredKernel } from '../wires.ts'
 import { castBiases } from './biases.ts'
-import type { CudaStep, FusedStep, FusedWay, Fusion } from './fusion.ts'
+import type { CudaStep, FusedStep, FusedWay, Fusion, WiredActivation } from './fusion.ts'
+import type { Activation } from './masks.ts'
 import { type Found, findFusions } from './recognize.ts'
 
 /** A plan whose steps may stand for several. */
@@ -130,8 +131,8 @@ function usedBuffers(plan: Plan, steps: readonly Unplaced[]): readonly number[] 
 
 /** The fused step of what was found; its operands are the buffers that others know. */
 function fusedStep(plan: Plan, found: Found): Omit<FusedStep, 'after'> {
-  const { library, kernels, members } = found
-  const steps: readonly Step[] = [library, ...kernels]
+  const { library, before = [], kernels, members } = found
+  const steps: readonly Step[] = [...before, library, ...kernels]
   const made = new Set(steps.flatMap(({ outputs }) => outputs))
   const inputs = [...new Set(steps.flatMap((step) => step.inputs.filter((buffer) => !made.has(buffer))))]
   const { way } = found
@@ -147,12 +148,16 @@ function fusedStep(plan: Plan, found: Found): Omit<FusedStep, 'after'> {
       ? { kind: 'inside', index: inside.indexOf(buffer) }
       : { kind: 'operand', index: [...inputs, ...outputs].indexOf(buffer) }
   const typeOf = (buffer: number): TensorType => at(plan.buffers, buffer).type
+  const wired = ({ kernel, inputs: read, outputs: written }: KernelStep): WiredKernel => ({
+    kernel,
+    wires: [...read, ...written].map(wire),
+  })
   const fusion: Fusion = {
     contraction: {
       equation: library.equation as Contraction,
       wires: [...library.inputs, ...library.outputs].map(wire),
     },
-    kernels: kernels.map((step) => ({ kernel: step.kernel, wires: [...step.inputs, ...step.outputs].map(wire) })),
+    ...{ before: before.map(wired), kernels: kernels.map(wired) },
     inputs: inputs.map(typeOf),
     outputs: outputs.map(typeOf),
     inside: inside.map(typeOf),
@@ -166,18 +171,18 @@ function fusedStep(plan: Plan, found: Found): Omit<FusedStep, 'after'> {
 function wiredWay({ way, kernels }: Found, wire: (buffer: number) => Wire): FusedWay {
   const kernel = at(kernels, 0)
   switch (way.kind) {
-    case 'statistics':
-      return { kind: 'statistics', sum: wire(way.sum), squares: wire(way.squares), last: wiredLast(way.of, wire) }
-    case 'masked': {
-      const [mean, scale, shift] = way.vectors
+    case 'statistics': {
+      const front = way.front && wiredActivation(way.front, wire)
       return {
-        ...way,
-        source: wire(way.source),
-        vectors: [wire(mean), wire(scale), wire(shift)],
+        kind: 'statistics',
         sum: wire(way.sum),
-        products: wire(way.products),
+        squares: wire(way.squares),
+        last: wiredLast(way.of, wire),
+        front,
       }
     }
+    case 'masked':
+      return { ...wiredActivation(way, wire), kind: 'masked', sum: wire(way.sum), products: wire(way.products) }
     case 'product': {
       const { kind, epilogue, bias } = way
       return { kind, epilogue, bias: wire(bias), result: wire(at(kernel.outputs, 0)) }
@@ -191,6 +196,13 @@ function wiredWay({ way, kernels }: Found, wire: (buffer: number) => Wire): Fuse
     default:
       return way satisfies never
   }
+}
+
+function wiredActivation(
+  { source, vectors: [mean, scale, shift], meanFactor }: Activation,
+  wire: (buffer: number) => Wire,
+): WiredActivation {
+  return { source: wire(source), vectors: [wire(mean), wire(scale), wire(shift)], meanFactor }
 }
 
 function sumsOf(way: Found['way']): readonly number[] {

@@ -6,6 +6,16 @@ import type { Epilogue } from '../conv/index.ts'
 import type { Contraction } from '../kernels/index.ts'
 import type { Wire, WiredKernel } from '../wires.ts'
 
+/** Batch norm and ReLU in front of a convolution: n(x) = max((x - mean) scale + shift, 0), the sum rounded to x's dtype. */
+export interface WiredActivation {
+  /** x. */
+  readonly source: Wire
+  /** Mean, scale and shift, each f32 [channels]. */
+  readonly vectors: readonly [Wire, Wire, Wire]
+  /** What the mean is of its vector. */
+  readonly meanFactor: number
+}
+
 /** What can be done in the library's own pass. */
 export type FusedWay =
   /** A convolution and, per channel, the sums of its results and of their squares, f32 [channels]. */
@@ -15,22 +25,18 @@ export type FusedWay =
       readonly squares: Wire
       /** What else is made of the sums. */
       readonly last: WiredKernel | undefined
+      /** What the one kernel before the convolution makes its input of, where nobody else reads that. */
+      readonly front: WiredActivation | undefined
     }
   /**
    * The input gradient of a grouped convolution and, per channel, two sums for the batch norm and ReLU in front of that, f32
    * [channels]: with g the gradient where n(source) > 0 and 0 elsewhere, those of g and of g times the source.
    */
-  | {
+  | ({
       readonly kind: 'masked'
-      /** Of the gradient's type. */
-      readonly source: Wire
-      /** n(x) = max((x - mean) scale + shift, 0): each f32 [channels]. */
-      readonly vectors: readonly [Wire, Wire, Wire]
-      /** What the mean is of its vector. */
-      readonly meanFactor: number
       readonly sum: Wire
       readonly products: Wire
-    }
+    } & WiredActivation)
   /** A convolution and a chain of pointwise operations; what the kernel reduces is reduced from what is stored. */
   | {
       readonly kind: 'chain'
@@ -50,7 +56,9 @@ export type FusedWay =
 /** Steps that are lowered as one. Plain data: equal fusions are equal problems. */
 export interface Fusion {
   readonly contraction: { readonly equation: Contraction; readonly wires: readonly Wire[] }
-  /** What is done with its result, in order, where nothing is fused. */
+  /** What makes its operands, where nothing is fused. */
+  readonly before: readonly WiredKernel[]
+  /** What is done with its result, in order, likewise. */
   readonly kernels: readonly WiredKernel[]
   readonly inputs: readonly TensorType[]
   readonly outputs: readonly TensorType[]

@@ -1,18 +1,22 @@
-// The sums behind an input gradient that the batch norm and ReLU in front of its convolution want, as a kernel reduces them:
-// which kernels these are. Who computes them with the gradient is kernels/'s part.
+// Batch norm and ReLU in front of a convolution as kernels compute them, and the sums that these want of its input gradient:
+// which kernels these are. Who computes them with the convolution is kernels/'s part.
 import { type Kernel, showNode } from '../../compile/index.ts'
 import { at } from '../../tensor/shape.ts'
 import { isZero } from './chains.ts'
 import { type Extents, walkOf } from './places.ts'
 
-/** What a kernel sums, by its inputs and outputs: g and g x, where g is the gradient where n(x) > 0 and 0 elsewhere. */
-export interface MaskedSums {
-  /** x, of the gradient's type. */
+/** Batch norm and ReLU in a kernel, by its inputs: n(x) = max((x - mean) scale + shift, 0), the sum rounded to x's type. */
+export interface Activation {
+  /** x. */
   readonly source: number
-  /** n(x) = max((x - mean) scale + shift, 0), each f32 [channels]. */
+  /** Mean, scale and shift, each f32 [channels]. */
   readonly vectors: readonly [number, number, number]
   /** What the mean is of its vector. */
   readonly meanFactor: number
+}
+
+/** What a kernel sums, by its inputs and outputs: g and g x, where g is the gradient where n(x) > 0 and 0 elsewhere. */
+export interface MaskedSums extends Activation {
   readonly sum: number
   readonly products: number
 }
@@ -20,6 +24,18 @@ export interface MaskedSums {
 /** n(x), of which all but the sum is f32. The mean may be a sum times a number. */
 const activation =
   /^max\((?<dtype>b?f16)\(add\(mul\(sub\(f32\(\$(?<source>\d)\), (?:mul\()?\$(?<mean>\d)(?:, (?<factor>[-+\d.e]+)\))?\), \$(?<scale>\d)\), \$(?<shift>\d)\)\), 0\)$/
+
+/** What a node is n(x) of, where x is read whole and in order; undefined where it is nothing like that. */
+export function activationOf(kernel: Kernel, node: number, extents: Extents): Activation | undefined {
+  const parts = activation.exec(showNode(kernel, node))?.groups
+  if (parts === undefined) return undefined
+  const input = (name: string): number => Number(parts[name])
+  const [source, vectors] = [input('source'), [input('mean'), input('scale'), input('shift')] as const]
+  const { dtype, strides, offset } = at(kernel.inputs, source)
+  const whole = dtype === parts['dtype'] && walkOf({ strides, offset }, kernel.axes, extents) === 'all'
+  const fits = whole && vectors.every((vector) => isVector(kernel, vector, extents))
+  return fits ? { source, vectors, meanFactor: Number(parts['factor'] ?? '1') } : undefined
+}
 
 /** Those of a kernel that reads the gradient as its input `result`; undefined where it computes anything else in its loops. */
 export function maskedSumsOf(kernel: Kernel, result: number, extents: Extents): MaskedSums | undefined {
@@ -30,18 +46,12 @@ export function maskedSumsOf(kernel: Kernel, result: number, extents: Extents): 
   )
   const sum = reductions.find(({ node }) => maskOf(kernel, node, result) !== undefined)
   const mask = sum === undefined ? undefined : maskOf(kernel, sum.node, result)
-  const parts = mask === undefined ? undefined : activation.exec(showNode(kernel, mask))?.groups
-  if (!perChannel || sum === undefined || parts === undefined) return undefined
-  const { dtype, factor = '1' } = parts
-  const input = (name: string): number => Number(parts[name])
-  const [source, vectors] = [input('source'), [input('mean'), input('scale'), input('shift')] as const]
-  const products = reductions.find(({ node }) => isProduct(kernel, node, sum.node, source))
-  const images = [source, result].map((image) => at(inputs, image))
-  const fits =
-    images.every((each) => each.dtype === dtype && walkOf(each, axes, extents) === 'all') &&
-    vectors.every((vector) => isVector(kernel, vector, extents))
-  if (products === undefined || !fits) return undefined
-  return { source, vectors, meanFactor: Number(factor), sum: sum.output, products: products.output }
+  const found = mask === undefined ? undefined : activationOf(kernel, mask, extents)
+  if (!perChannel || sum === undefined || found === undefined) return undefined
+  const products = reductions.find(({ node }) => isProduct(kernel, node, sum.node, found.source))
+  const gradient = at(inputs, result)
+  const fits = gradient.dtype === at(inputs, found.source).dtype && walkOf(gradient, axes, extents) === 'all'
+  return products === undefined || !fits ? undefined : { ...found, sum: sum.output, products: products.output }
 }
 
 function isVector({ inputs, axes }: Kernel, input: number, extents: Extents): boolean {

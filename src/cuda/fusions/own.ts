@@ -6,35 +6,46 @@ import { showEpilogue } from '../conv/index.ts'
 import {
   groupedActivatedCandidate,
   groupedMaskedCandidate,
+  groupedNormalizedCandidate,
   groupedStatisticsCandidate,
 } from '../kernels/grouped-fused.ts'
 import type { GroupedCandidate } from '../kernels/grouped.ts'
 import type { Candidate } from '../work.ts'
 import type { Wire } from '../wires.ts'
-import { compose } from './compose.ts'
+import { type Part, compose, partsOf } from './compose.ts'
 import type { Fusion } from './fusion.ts'
 import { totalsPart } from './totals.ts'
 
-/** A fusion by one of our kernels; undefined where there is none for it. Operands are the fusion's inputs, then its outputs. */
-export function ownCandidate(fusion: Fusion): Candidate | undefined {
-  const { way, contraction, inside } = fusion
+/** A fusion by kernels of ours, the likeliest first. Operands are the fusion's inputs, then its outputs. */
+export function ownCandidates(fusion: Fusion): readonly Candidate[] {
+  const { way, contraction } = fusion
   const { equation, wires } = contraction
   const [first, second, result] = [at(wires, 0), at(wires, 1), at(wires, 2)]
   switch (way.kind) {
-    case 'statistics':
-      return summing(fusion, groupedStatisticsCandidate(equation), wires, [way.sum, way.squares])
+    case 'statistics': {
+      const sums = [way.sum, way.squares] as const
+      const plain = { made: groupedStatisticsCandidate(equation), operands: wires, before: partsOf(fusion.before) }
+      if (way.front === undefined) return summing(fusion, sums, plain)
+      const { source, vectors, meanFactor } = way.front
+      const made = groupedNormalizedCandidate(equation, 'statistics', meanFactor)
+      return [
+        ...summing(fusion, sums, { made, operands: [source, ...vectors, second, result], before: [] }),
+        ...summing(fusion, sums, plain),
+      ]
+    }
     case 'masked': {
+      const made = groupedMaskedCandidate(equation, way.meanFactor)
       const operands = [first, second, way.source, ...way.vectors, result]
-      return summing(fusion, groupedMaskedCandidate(equation, way.meanFactor), operands, [way.sum, way.products])
+      return summing(fusion, [way.sum, way.products], { made, operands, before: [] })
     }
     case 'chain': {
-      if (way.rest !== undefined || !isBatchNormWithRelu(way.epilogue)) return undefined
+      if (way.rest !== undefined || !isBatchNormWithRelu(way.epilogue)) return []
       const lowered = groupedActivatedCandidate(equation)
-      if (lowered === undefined) return undefined
-      return compose(lowered.id, [{ lowered, wires: [first, second, ...way.operands, way.store] }], inside)
+      if (lowered === undefined) return []
+      return [compose(lowered.id, [{ lowered, wires: [first, second, ...way.operands, way.store] }], fusion.inside)]
     }
     case 'product':
-      return undefined
+      return []
     default:
       return way satisfies never
   }
@@ -43,18 +54,22 @@ export function ownCandidate(fusion: Fusion): Candidate | undefined {
 /** A convolution that leaves parts of sums, and the kernel that adds them up in place of the reduction. */
 function summing(
   { kernels, inside }: Fusion,
-  lowered: GroupedCandidate | undefined,
-  operands: readonly Wire[],
   sums: readonly [Wire, Wire],
-): Candidate | undefined {
-  if (lowered === undefined) return undefined
-  if (lowered.partials === undefined) throw new InternalError(`${lowered.id} leaves no sums`)
-  const partials = { type: lowered.partials, wire: { kind: 'inside', index: inside.length } as const }
+  {
+    made,
+    operands,
+    before,
+  }: { made: GroupedCandidate | undefined; operands: readonly Wire[]; before: readonly Part[] },
+): readonly Candidate[] {
+  if (made === undefined) return []
+  if (made.partials === undefined) throw new InternalError(`${made.id} leaves no sums`)
+  const partials = { type: made.partials, wire: { kind: 'inside', index: inside.length } as const }
   const parts = [
-    { lowered, wires: [...operands, partials.wire] },
+    ...before,
+    { lowered: made, wires: [...operands, partials.wire] },
     totalsPart(at(kernels, kernels.length - 1), sums, partials),
   ]
-  return compose(lowered.id, parts, [...inside, partials.type])
+  return [compose(made.id, parts, [...inside, partials.type])]
 }
 
 /** Whether a chain is `max((y - a0) a1 + a2, 0)` with f32 [channels]. */

@@ -7,12 +7,14 @@ import { at, sizeOf } from '../../tensor/shape.ts'
 import { supportedByCudnn } from '../conv/index.ts'
 import { isGrouped } from '../kernels/grouped.ts'
 import { type Chain, chainOf } from './chains.ts'
-import { maskedSumsOf } from './masks.ts'
+import { type Activation, activationOf, maskedSumsOf } from './masks.ts'
 import { type Extents, extentsOf, walkOf } from './places.ts'
 
-/** Steps that could be one, in the order in which they run, and what their library could do of them. */
+/** Steps that could be one, and what their library could do of them. */
 export interface Found {
   readonly library: LibraryStep
+  /** Kernels in front of it. */
+  readonly before?: readonly KernelStep[]
   readonly kernels: readonly KernelStep[]
   /** Their positions in the plan, the library step's first. */
   readonly members: readonly number[]
@@ -27,15 +29,10 @@ export type FoundWay =
       readonly squares: number
       /** The step that has the sums, and may have an epilogue. */
       readonly of: KernelStep
+      /** What the kernel in front computes, in terms of the plan's buffers. */
+      readonly front?: Activation
     }
-  | {
-      readonly kind: 'masked'
-      readonly source: number
-      readonly vectors: readonly [number, number, number]
-      readonly meanFactor: number
-      readonly sum: number
-      readonly products: number
-    }
+  | ({ readonly kind: 'masked'; readonly sum: number; readonly products: number } & Activation)
   | { readonly kind: 'chain'; readonly chain: Chain }
   | { readonly kind: 'product'; readonly epilogue: 'bias' | 'bias-relu'; readonly bias: number }
 
@@ -105,13 +102,14 @@ function statisticsOf(uses: Uses, library: LibraryStep, index: number): Found | 
     const sums = sumsOf(kernel, extents)
     if (sums?.made.every((buffer) => soleMaker(uses, buffer)) !== true) continue
     const [sum, squares] = sums.made
-    if (sums.per === 'channels')
-      return {
-        library,
-        kernels: [kernel],
-        members: [index, reader],
-        way: { kind: 'statistics', sum, squares, of: kernel },
-      }
+    if (sums.per === 'channels') {
+      const front = frontOf(uses, library)
+      const way = { kind: 'statistics', sum, squares, of: kernel } as const
+      if (front === undefined) return { library, kernels: [kernel], members: [index, reader], way }
+      const { member, step, activation } = front
+      const members = [index, reader, member]
+      return { library, before: [step], kernels: [kernel], members, way: { ...way, front: activation } }
+    }
     if (kernel.kernel.epilogue !== undefined) continue // nobody would make what it makes of the sums of images
     const totals = totalsOf(uses, [sum, squares], extents)
     if (totals === undefined) continue
@@ -120,6 +118,34 @@ function statisticsOf(uses: Uses, library: LibraryStep, index: number): Found | 
     return { library, kernels: [kernel, of], members: [index, reader, member], way }
   }
   return undefined
+}
+
+/** The batch norm and ReLU in front of a grouped convolution that nobody else reads: a kernel of ours could read through them. */
+function frontOf(
+  uses: Uses,
+  library: LibraryStep,
+): { readonly member: number; readonly step: KernelStep; readonly activation: Activation } | undefined {
+  const { equation, inputs } = library
+  const read = at(inputs, 0)
+  const [member, another] = at(uses.makers, read)
+  const step = kernelAt(uses, member)
+  if (member === undefined || another !== undefined || step === undefined || !isGrouped(equation)) return undefined
+  if (at(uses.readers, read).length !== 1 || uses.outputs.has(read) || at(inputs, 1) === read) return undefined
+  const { kernel, outputs } = step
+  const [store] = kernel.stores
+  const extents = extentsOf(at(equation.inputs, 0).type.shape)
+  if (store === undefined || outputs.length !== 1 || kernel.inputs.length !== 4 || kernel.reductions.length > 0)
+    return undefined
+  const found = activationOf(kernel, store.node, extents)
+  const whole = kernel.stores.length === 1 && walkOf(store, kernel.axes, extents) === 'all'
+  const fits = whole && found !== undefined && store.dtype === at(kernel.inputs, found.source).dtype
+  return fits ? { member, step, activation: buffersOf(found, step) } : undefined
+}
+
+/** An activation in terms of the plan's buffers. */
+function buffersOf({ source, vectors: [mean, scale, shift], meanFactor }: Activation, step: KernelStep): Activation {
+  const buffer = (input: number): number => at(step.inputs, input)
+  return { source: buffer(source), vectors: [buffer(mean), buffer(scale), buffer(shift)], meanFactor }
 }
 
 /** An input gradient that a kernel of ours can compute with the sums that another kernel reduces from it. */
@@ -132,16 +158,8 @@ function maskedOf(uses: Uses, library: LibraryStep, index: number): Found | unde
     const sums = kernel && maskedSumsOf(kernel.kernel, kernel.inputs.indexOf(result), extentsOf(typeOf(library).shape))
     if (kernel === undefined || sums === undefined) continue
     if (![result, ...kernel.outputs].every((buffer) => soleMaker(uses, buffer))) continue
-    const [from, to] = [(input: number) => at(kernel.inputs, input), (output: number) => at(kernel.outputs, output)]
-    const [mean, scale, shift] = sums.vectors
-    const way = {
-      kind: 'masked',
-      source: from(sums.source),
-      vectors: [from(mean), from(scale), from(shift)],
-      meanFactor: sums.meanFactor,
-      sum: to(sums.sum),
-      products: to(sums.products),
-    } as const
+    const [sum, products] = [at(kernel.outputs, sums.sum), at(kernel.outputs, sums.products)]
+    const way = { kind: 'masked', ...buffersOf(sums, kernel), sum, products } as const
     return { library, kernels: [kernel], members: [index, reader], way }
   }
   return undefined

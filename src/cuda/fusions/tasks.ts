@@ -25,13 +25,12 @@ import {
   matmulKey,
   matmulProblem,
 } from '../matmul/index.ts'
-import { lowerKernel } from '../printed.ts'
 import type { TuningTask } from '../tune/index.ts'
 import type { Candidate, Lowered } from '../work.ts'
-import { type Part, compose } from './compose.ts'
+import { type Part, compose, partsOf } from './compose.ts'
 import type { Fusion } from './fusion.ts'
 import { nanAcceptance } from './nans.ts'
-import { ownCandidate } from './own.ts'
+import { ownCandidates } from './own.ts'
 import { paddedCandidates, paddedFromRecipe, paddings } from './padded.ts'
 import { statisticsAcceptance } from './statistics.ts'
 import { outputTolerances } from './tolerances.ts'
@@ -73,8 +72,8 @@ export function fusionTask(fusion: Fusion, means: FusionMeans): TuningTask {
     candidates: () => inOrder(fusion, means, library, separate),
     restore: (id, recipe) => {
       if (id === separately) return separate()
-      const own = ownCandidate(fusion)
-      if (own?.id === id) return own
+      const own = ownCandidates(fusion).find((candidate) => candidate.id === id)
+      if (own !== undefined) return own
       return recipe === undefined ? undefined : library.restore(id, recipe)
     },
     reference: () => separateSteps(fusion, 'own:plain separately', lowerPlainContraction(equation)),
@@ -96,11 +95,11 @@ function* inOrder(
   library: Library,
   separate: () => Candidate,
 ): Generator<Candidate, void, undefined> {
-  const own = ownCandidate(fusion)
-  if (own !== undefined) yield own
-  const fusedFirst = means.choice === 'always' || own !== undefined || savesFullPass(fusion)
+  const own = ownCandidates(fusion)
+  yield* own
+  const fusedFirst = means.choice === 'always' || own.length > 0 || savesFullPass(fusion)
   if (!fusedFirst) yield separate()
-  let found = own === undefined ? 0 : 1
+  let found = own.length
   for (const candidate of proposed(library)) {
     found += 1
     yield candidate
@@ -145,8 +144,8 @@ function* first(list: () => Iterable<Candidate>): Generator<Candidate, void, und
 
 /** All steps one after the other, the contraction as it was lowered. */
 function separateSteps(fusion: Fusion, id: string, contraction: Lowered): Candidate {
-  const kernels = fusion.kernels.map(({ kernel, wires }): Part => ({ lowered: lowerKernel(kernel), wires }))
-  return compose(id, [{ lowered: contraction, wires: fusion.contraction.wires }, ...kernels], fusion.inside)
+  const itself: Part = { lowered: contraction, wires: fusion.contraction.wires }
+  return compose(id, [...partsOf(fusion.before), itself, ...partsOf(fusion.kernels)], fusion.inside)
 }
 
 function libraryOf(fusion: Fusion, means: FusionMeans): Library {
@@ -159,7 +158,7 @@ function libraryOf(fusion: Fusion, means: FusionMeans): Library {
 
 /** What is made of the sums. */
 function lastPart({ last }: Extract<Fusion['way'], { kind: 'statistics' }>): readonly Part[] {
-  return last === undefined ? [] : [{ lowered: lowerKernel(last.kernel), wires: last.wires }]
+  return last === undefined ? [] : partsOf([last])
 }
 
 /** cuDNN, and our kernels for what it leaves. */
@@ -168,7 +167,7 @@ function convolutionLibrary(fusion: Fusion, equation: ConvEquation, means: Fusio
   const problem = convProblem(equation, precision)
   const options = { fusion: convFusion(fusion), deterministic, workspaceBytes }
   const parts = (lowered: Candidate): Candidate =>
-    compose(lowered.id, fusedParts(fusion, lowered), fusion.inside, lowered.recipe)
+    compose(lowered.id, [...partsOf(fusion.before), ...fusedParts(fusion, lowered)], fusion.inside, lowered.recipe)
   const list = (candidates: () => Iterable<Candidate>) =>
     function* (): Generator<Candidate> {
       for (const candidate of candidates()) yield parts(candidate)
@@ -199,7 +198,7 @@ function fusedParts({ way, contraction: { wires } }: Fusion, lowered: Candidate)
     case 'statistics':
       return [{ lowered, wires: [a, b, result, way.sum, way.squares] }, ...lastPart(way)]
     case 'chain': {
-      const rest = way.rest === undefined ? [] : [{ lowered: lowerKernel(way.rest.kernel), wires: way.rest.wires }]
+      const rest = way.rest === undefined ? [] : partsOf([way.rest])
       return [{ lowered, wires: [a, b, ...way.operands, way.store] }, ...rest]
     }
     case 'product':
@@ -237,7 +236,8 @@ function productProblem({ way, contraction: { equation } }: Fusion, precision: C
 
 /** The fusion as one line, the same for equal ones: what is fused, and a digest of the kernels and of how all hang together. */
 function keyOf(fusion: Fusion, { precision }: FusionMeans): string {
-  const { contraction, kernels, inside, way } = fusion
+  const { contraction, inside, way } = fusion
+  const kernels = [...fusion.before, ...fusion.kernels]
   const whole = JSON.stringify([contraction.wires, kernels.map(({ wires }) => wires), inside, way.kind])
   const digest = createHash('sha256').update([whole, ...kernels.map(({ kernel }) => kernelKey(kernel))].join(' '))
   return `${nameOf(fusion, precision)} and kernels ${digest.digest('hex').slice(0, 12)}`
