@@ -77,7 +77,7 @@ const masked =
         stride: [stride, stride],
         dilation: [1, 1],
         groups: 4,
-        inputShape: x!.shape as [number, number, number, number],
+        inputShape: x!.shape,
       },
       padding: [
         [1, 1],
