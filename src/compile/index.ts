@@ -44,7 +44,7 @@ export {
   poolExtents,
 } from './extents.ts'
 export { type ProfileFigures, describeStep, showProfile, workOf } from './profile.ts'
-export { showKernel, showPlan } from './show.ts'
+export { showKernel, showNode, showPlan } from './show.ts'
 export { placeSteps } from './place-steps.ts'
 export { equationKey, kernelKey, stepKey } from './step-key.ts'
 

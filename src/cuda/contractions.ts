@@ -24,7 +24,6 @@ import { productTask } from './fusions/product-tasks.ts'
 import { type FusionChoice, fusionTask } from './fusions/tasks.ts'
 import { paddedCandidates, paddedFromRecipe, paddings } from './fusions/padded.ts'
 import { groupedCandidate } from './kernels/grouped.ts'
-import { groupedActivatedCandidate, groupedStatisticsCandidate } from './kernels/grouped-fused.ts'
 import { type Contraction, lowerPlainContraction, plainCandidate } from './kernels/index.ts'
 import { rowsCandidate } from './kernels/rows.ts'
 import { matmulProblem, matmulTask, supportedByCublasLt } from './matmul/index.ts'
@@ -73,7 +72,7 @@ export const proposalLimits = { all: 8, compiled: 1 } as const
 const mostPadded = 4
 
 /** Raised when a kernel of ours changes enough that what won against it must be timed again. */
-const revision = '1'
+const revision = '2'
 
 /** The contractions on a runtime's context. */
 export function openContractions(runtime: Runtime, options: ContractionOptions): Contractions {
@@ -93,8 +92,6 @@ export function openContractions(runtime: Runtime, options: ContractionOptions):
     cudnn: deviceSession(session.cudnn, session.dnn),
     matmul: session,
     ...{ precision, deterministic, choice: fusions, lower },
-    ownStatistics: groupedStatisticsCandidate,
-    ownActivated: groupedActivatedCandidate,
   }
   const taskOfFused = (fused: Fused): TuningTask => {
     switch (fused.kind) {

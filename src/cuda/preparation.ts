@@ -4,10 +4,10 @@ import type { PrintedSource } from '../compile/print/index.ts'
 import { sizeOf } from '../tensor/shape.ts'
 import { isConvolution } from './conv/index.ts'
 import { type CudaStep, type Fused, contractionsOf, kernelsOf } from './fusions/fusion.ts'
+import { ownCandidates } from './fusions/own.ts'
 import { productsCandidate } from './fusions/product-tasks.ts'
 import { separately } from './fusions/tasks.ts'
 import { groupedCandidate } from './kernels/grouped.ts'
-import { groupedStatisticsCandidate } from './kernels/grouped-fused.ts'
 import type { Contraction } from './kernels/index.ts'
 import { rowsCandidate } from './kernels/rows.ts'
 import { lowerKernel } from './printed.ts'
@@ -59,11 +59,8 @@ export function preparationOf(steps: readonly CudaStep[], { tuner, keyOfFused, k
 /** The works of our own ways, which will compete. */
 function ownWorks(fused: Fused): Candidate['works'] {
   switch (fused.kind) {
-    case 'contraction': {
-      const { equation } = fused.contraction
-      if (fused.way.kind !== 'statistics' || equation.primitive !== 'conv2d') return []
-      return groupedStatisticsCandidate(equation)?.works ?? []
-    }
+    case 'contraction':
+      return ownCandidates(fused).flatMap(({ works }) => works)
     case 'rows':
       return rowsCandidate(fused)?.works ?? []
     case 'products':

@@ -157,16 +157,18 @@ describe('the filter', () => {
         notes,
         fc.subarray(Object.keys(behaviorNotes)),
         fc.boolean(),
+        fc.boolean(),
         arbitraryProblem,
-        (a, b, fixed, one) => {
+        (a, b, fixed, sums, one) => {
           const why = refusal({ engine: 1, knobs: [], numericalNotes: a, behaviorNotes: b }, one, {
-            deterministic: fixed,
+            ...{ deterministic: fixed, sums },
           })
           const bad =
             a.includes('REDUCED_PRECISION_REDUCTION') ||
             a.includes('DOWN_CONVERT_INPUTS') ||
             (fixed && a.includes('NONDETERMINISTIC')) ||
             (one.dtype === 'f32' && one.precision === 'ieee' && a.includes('TENSOR_CORE')) ||
+            (fixed && sums && b.includes('RUNTIME_COMPILATION')) ||
             b.some((note) => note.startsWith('REQUIRES'))
           expect(why !== undefined).toBe(bad)
           if (why !== undefined) expect([...a, ...b]).toContain(why)

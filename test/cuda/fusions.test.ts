@@ -4,7 +4,9 @@ import { describe, expect, test } from 'vitest'
 import { type Kernel, type Plan, type PlanBuffer, compileProgram } from '../../src/compile/index.ts'
 import { chainOf } from '../../src/cuda/fusions/chains.ts'
 import { type CudaPlan, fuseSteps } from '../../src/cuda/fusions/arrange.ts'
+import type { CudaStep } from '../../src/cuda/fusions/fusion.ts'
 import { walkOf } from '../../src/cuda/fusions/places.ts'
+import { vjp } from '../../src/autograd/index.ts'
 import { traceFlat } from '../../src/autograd/trace.ts'
 import { resnet } from '../../src/nn/index.ts'
 import { setDefaultDevice } from '../../src/tensor/dispatch.ts'
@@ -26,6 +28,13 @@ function kinds(plan: CudaPlan): Readonly<Record<string, number>> {
   return counts
 }
 
+/** Whether a step's convolution could read through the batch norm in front of it. */
+function hasFront(step: CudaStep): boolean {
+  if (step.kind !== 'fused' || step.fusion.kind !== 'contraction') return false
+  const { way } = step.fusion
+  return way.kind === 'statistics' && way.front !== undefined
+}
+
 function overlap(a: PlanBuffer, b: PlanBuffer): boolean {
   if (a.place.kind !== 'arena' || b.place.kind !== 'arena')
     return a.place.kind === 'input' && b.place.kind === 'input' && a.place.index === b.place.index
@@ -45,8 +54,12 @@ describe.each(['f16', 'bf16', 'f32'] as const)('a training step in %s', (dtype) 
       'conv2d with statistics': 2 * 3 + 1 + 2,
       // In 16 bits the last block's gradient is multiplied in the kernel that gates it, which is no chain.
       'conv2dInputGrad with chain': dtype === 'f32' ? 2 : 1,
+      // Each block's but the one's whose activation is computed again where the sums are.
+      ...(dtype === 'f32' ? {} : { 'conv2dInputGrad with masked': 2 }),
       ...squeezes,
     })
+    // That block's activation is read by nobody but its convolution.
+    expect(fused.steps.filter(hasFront).length).toBe(dtype === 'f32' ? 0 : 1)
     const apart = new Set(plan.steps.filter(({ kind }) => kind === 'library').map(({ label }) => label))
     expect(fused.steps.filter(({ kind }) => kind === 'library').every(({ label }) => apart.has(label))).toBe(true)
   })
@@ -75,6 +88,12 @@ describe('a fusion is not made', () => {
   const fusedIn = (f: Flat, types: readonly TensorType[]) => {
     const { program } = traceFlat(f, types, 'test', { keepCalls: false })
     return kinds(fuseSteps(compileProgram(program, { optimize: 'fuse', donate: [] }), true))
+  }
+
+  const fronts = (f: Flat, types: readonly TensorType[]): number => {
+    const { program } = traceFlat(f, types, 'test', { keepCalls: false })
+    const { steps } = fuseSteps(compileProgram(program, { optimize: 'fuse', donate: [] }), true)
+    return steps.filter(hasFront).length
   }
 
   test('unless the kernel follows the convolution', () => {
@@ -152,6 +171,36 @@ describe('a fusion is not made', () => {
       return [ops.mul(ops.sum(y, { axes: [1, 2] }), 0.5), ...sums(y), y]
     }
     expect(fusedIn(pooled, [plain!, filter!])).toEqual({})
+  })
+
+  test('with a batch norm in front that somebody else reads, nor of another mask than ReLU’s', () => {
+    const [image, taps]: TensorType[] = [
+      { dtype: 'f16', shape: [2, 6, 6, 16] },
+      { dtype: 'f16', shape: [16, 3, 3, 4] },
+    ]
+    const norm: TensorType[] = [0, 1, 2].map(() => ({ dtype: 'f32', shape: [16] }))
+    const activate = ([a, , ...[mean, scale, shift]]: readonly Tensor[]): Tensor => {
+      const wide = ops.add(ops.mul(ops.sub(ops.cast(a!, 'f32'), mean!), scale!), shift!)
+      return ops.maximum(ops.cast(wide, 'f16'), 0)
+    }
+    const axes = [0, 1, 2]
+    const counted = (given: readonly Tensor[], more: boolean): readonly Tensor[] => {
+      const n = activate(given)
+      const y = ops.conv2d(n, given[1]!, { padding: 1, groups: 4 })
+      const wide = ops.cast(y, 'f32')
+      return [y, ops.sum(wide, { axes }), ops.sum(ops.mul(wide, wide), { axes }), ...(more ? [n] : [])]
+    }
+    const types = [image!, taps!, ...norm]
+    expect(fronts((given) => counted(given, false), types)).toBe(1)
+    expect(fronts((given) => counted(given, true), types)).toBe(0)
+    const masked = (given: readonly Tensor[], above: number): readonly Tensor[] => {
+      const y = ops.conv2d(given[0]!, given[1]!, { padding: 1, groups: 4 })
+      const [gradient] = vjp((x: Tensor) => ops.conv2d(x, given[1]!, { padding: 1, groups: 4 }), given[0]!)[1](y)
+      const open = ops.cast(ops.where(ops.greater(activate(given), above), gradient, 0), 'f32')
+      return [gradient, ops.sum(open, { axes }), ops.sum(ops.mul(open, ops.cast(given[0]!, 'f32')), { axes })]
+    }
+    expect(fusedIn((given) => masked(given, 0), types)).toEqual({ 'conv2dInputGrad with masked': 1 })
+    expect(fusedIn((given) => masked(given, 0.5), types)).toEqual({})
   })
 
   test('where two of them would wait for each other', () => {

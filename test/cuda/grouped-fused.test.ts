@@ -9,10 +9,9 @@ import {
   groupedNormalizedCandidate,
   groupedStatisticsCandidate,
 } from '../../src/cuda/kernels/grouped-fused.ts'
-import { groupedCandidate } from '../../src/cuda/kernels/grouped.ts'
-import type { Candidate } from '../../src/cuda/work.ts'
+import { type GroupedCandidate, groupedCandidate } from '../../src/cuda/kernels/grouped.ts'
 import { decode, encode } from '../../src/tensor/half.ts'
-import { at, sizeOf } from '../../src/tensor/shape.ts'
+import { at, range, sizeOf } from '../../src/tensor/shape.ts'
 import { runs } from '../runs.ts'
 import { HostKernels } from './grouped-host.ts'
 import {
@@ -36,7 +35,7 @@ interface Variant {
   readonly direction: Geometry['direction']
   readonly before: boolean
   readonly behind: 'none' | 'statistics' | 'normalize' | 'mask'
-  readonly make: (equation: LibraryEquation, counts?: Counts) => Candidate | undefined
+  readonly make: (equation: LibraryEquation, counts?: Counts) => GroupedCandidate | undefined
 }
 
 /** What is in front and what is behind know nothing of each other: fewer widths show that. */
@@ -45,6 +44,8 @@ function isBoth({ before, behind }: Variant): boolean {
 }
 
 const forward = 'conv2d'
+/** What the mean in front of a convolution is of what is given for it. */
+const meanFactor = 1 / 3
 const variants: readonly Variant[] = [
   { name: 'statistics', direction: forward, before: false, behind: 'statistics', make: groupedStatisticsCandidate },
   {
@@ -52,14 +53,14 @@ const variants: readonly Variant[] = [
     direction: forward,
     before: true,
     behind: 'none',
-    make: (equation, counts) => groupedNormalizedCandidate(equation, 'none', counts),
+    make: (equation, counts) => groupedNormalizedCandidate(equation, 'none', meanFactor, counts),
   },
   {
     name: 'normalized, statistics',
     direction: forward,
     before: true,
     behind: 'statistics',
-    make: (equation, counts) => groupedNormalizedCandidate(equation, 'statistics', counts),
+    make: (equation, counts) => groupedNormalizedCandidate(equation, 'statistics', meanFactor, counts),
   },
   { name: 'activated', direction: forward, before: false, behind: 'normalize', make: groupedActivatedCandidate },
   {
@@ -67,15 +68,21 @@ const variants: readonly Variant[] = [
     direction: forward,
     before: true,
     behind: 'normalize',
-    make: (equation, counts) => groupedNormalizedCandidate(equation, 'normalize', counts),
+    make: (equation, counts) => groupedNormalizedCandidate(equation, 'normalize', meanFactor, counts),
   },
-  { name: 'masked sums', direction: 'conv2dInputGrad', before: false, behind: 'mask', make: groupedMaskedCandidate },
+  {
+    name: 'masked sums',
+    direction: 'conv2dInputGrad',
+    before: false,
+    behind: 'mask',
+    make: (equation, counts) => groupedMaskedCandidate(equation, meanFactor, counts),
+  },
   {
     name: 'normalized',
     direction: 'conv2dFilterGrad',
     before: true,
     behind: 'none',
-    make: (equation, counts) => groupedNormalizedCandidate(equation, 'none', counts),
+    make: (equation, counts) => groupedNormalizedCandidate(equation, 'none', meanFactor, counts),
   },
 ]
 
@@ -136,6 +143,11 @@ function norm(channels: number, draw: () => number): Norm {
   return [vector(), vector(), vector()]
 }
 
+/** The batch norm in front of a convolution, whose mean is given as a multiple. */
+function scaled([mean, ...others]: Norm): Norm {
+  return [mean.map((x) => Math.fround(x * Math.fround(meanFactor))), ...others]
+}
+
 interface Sums {
   readonly exact: Float64Array
   readonly magnitude: Float64Array
@@ -174,21 +186,22 @@ function both(kind: Kind, geometry: Geometry, draw: () => number, counts?: Count
   const count = sizeOf(at(equation.outputs, 0).type.shape)
   const [front, back] = [norm(channels, draw), norm(channels, draw)]
   const source = encoded(dtype, Array.from({ length: count }, draw))
-  const sums = behind === 'statistics' || behind === 'mask'
+  const candidate = made(kind.make(equation, counts))
+  const { partials } = candidate
+  const sums = partials !== undefined
   const inputs = [
     ...[first, ...(before ? front : []), second],
     ...(behind === 'mask' ? [source, ...back] : behind === 'normalize' ? back : []),
   ]
-  const bytes = [2 * count, ...(sums ? [4 * channels, 4 * channels] : [])]
-  const candidate = made(kind.make(equation, counts))
+  const bytes = [2 * count, ...(sums ? [4 * sizeOf(partials.shape)] : [])]
   const run = (order: number) => {
     const [result, ...stored] = host.runAll(candidate, inputs, bytes, order)
-    return { result: new Uint16Array(made(result).buffer), sums: stored.map((sum) => new Float32Array(sum.buffer)) }
+    return { result: new Uint16Array(made(result).buffer), sums: stored.flatMap((parts) => totals(parts, channels)) }
   }
-  const separate = [before ? activation(dtype, first, front) : first, second]
+  const separate = [before ? activation(dtype, first, scaled(front)) : first, second]
   const plain = host.run(made(groupedCandidate(equation, counts)), separate, count)
   const values = decode(dtype, plain)
-  const active = decode(dtype, activation(dtype, source, back))
+  const active = decode(dtype, activation(dtype, source, scaled(back)))
   const wide = decode(dtype, source)
   const masked = (i: number): number => (at(active, i) > 0 ? at(values, i) : 0)
   const term = behind === 'mask' ? masked : (i: number) => at(values, i)
@@ -201,9 +214,22 @@ function both(kind: Kind, geometry: Geometry, draw: () => number, counts?: Count
       result: behind === 'normalize' ? activation(dtype, plain, back) : plain,
       sums: sums ? [sumsOf(count, channels, term), sumsOf(count, channels, (i) => term(i) * factor(i))] : [],
     },
-    /** At most so many sums in f32 one after the other: of a lane's rows, lanes, images, and blocks. */
-    depth: 64 + 3 + 1 + geometry.images[0] + Math.ceil(candidate.scratchBytes / (64 * channels)) + 8,
+    /** At most so many sums in f32 one after the other: of a lane's rows, lanes and images. */
+    depth: 64 + 3 + 1 + geometry.images[0] + 8,
   }
+}
+
+/** What blocks have of two sums per channel, [parts, 2, channels], added up. */
+function totals(parts: Uint8Array, channels: number): readonly Float64Array[] {
+  const stored = new Float32Array(parts.buffer)
+  return [0, 1].map((kind) =>
+    Float64Array.from({ length: channels }, (_, channel) =>
+      range(stored.length / (2 * channels)).reduce(
+        (sum, part) => sum + at(stored, (2 * part + kind) * channels + channel),
+        0,
+      ),
+    ),
+  )
 }
 
 /** The filter gradient is cut in its own way, and its sums have another order. */
@@ -236,10 +262,11 @@ it('sums channels whose mean is 30 times their deviation well enough for a varia
     dtype,
     Array.from({ length: channels * 72 }, (_, i) => middle(i)),
   )
-  const bytes = [2 * pixels * channels, 4 * channels, 4 * channels]
-  const [y, ...sums] = host.runAll(made(groupedStatisticsCandidate(equation)), [x, filter], bytes, 1)
+  const candidate = made(groupedStatisticsCandidate(equation))
+  const bytes = [2 * pixels * channels, 4 * sizeOf(made(candidate.partials).shape)]
+  const [y, parts] = host.runAll(candidate, [x, filter], bytes, 1)
   expect(difference(new Uint16Array(at([y], 0)?.buffer ?? new ArrayBuffer(0)), x)).toBe('')
-  const [sum, squares] = sums.map((stored) => new Float32Array(stored.buffer))
+  const [sum, squares] = totals(made(parts), channels)
   const values = decode(dtype, x)
   const mean = sumsOf(values.length, channels, (i) => at(values, i)).exact.map((total) => total / pixels)
   const spread = sumsOf(values.length, channels, (i) => (at(values, i) - at(mean, i % channels)) ** 2).exact

@@ -46,14 +46,14 @@ function kernels(dtype: 'f16' | 'bf16', make: Make): readonly Labelled[] {
 
 type Make = (equation: LibraryEquation) => Candidate | undefined
 
-/** With what is around them, and how many kernels those are, the one that combines included. */
+/** With what is around them, and how many kernels those are, the one that combines filter gradients included. */
 const around: Readonly<Record<string, readonly [Make, number]>> = {
-  statistics: [groupedStatisticsCandidate, 9],
+  statistics: [groupedStatisticsCandidate, 8],
   normalized: [(equation) => groupedNormalizedCandidate(equation), 17],
-  'normalized, statistics': [(equation) => groupedNormalizedCandidate(equation, 'statistics'), 9],
+  'normalized, statistics': [(equation) => groupedNormalizedCandidate(equation, 'statistics'), 8],
   activated: [groupedActivatedCandidate, 8],
   'normalized, activated': [(equation) => groupedNormalizedCandidate(equation, 'normalize'), 8],
-  masked: [groupedMaskedCandidate, 9],
+  masked: [groupedMaskedCandidate, 8],
 }
 
 /** What the assembler says of each kernel; nothing may be spilled. */

@@ -4,6 +4,8 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import type { Plan } from '../../src/compile/index.ts'
 import { fuseSteps } from '../../src/cuda/fusions/arrange.ts'
 import type { Fused } from '../../src/cuda/fusions/fusion.ts'
+import { ownCandidates } from '../../src/cuda/fusions/own.ts'
+import { productsCandidate } from '../../src/cuda/fusions/product-tasks.ts'
 import { separateParts } from '../../src/cuda/fusions/row-parts.ts'
 import { rowsCandidate } from '../../src/cuda/kernels/rows.ts'
 import { lowerStep } from '../../src/cuda/library.ts'
@@ -26,8 +28,11 @@ function ways(fused: Fused, together: boolean): Lowered {
     const own = together ? rowsCandidate(fused) : undefined
     return own ?? calls(separateParts(fused).length)
   }
-  const { kernels, way } = fused
-  if (!together) return calls(1 + kernels.length)
+  if (fused.kind === 'products') return together ? productsCandidate(fused) : calls(fused.products.length)
+  const { before, kernels, way } = fused
+  if (!together) return calls(before.length + 1 + kernels.length)
+  const [own] = ownCandidates(fused)
+  if (own !== undefined) return own
   const left = way.kind === 'statistics' ? way.last : way.kind === 'chain' ? way.rest : undefined
   return calls(left === undefined ? 1 : 2)
 }

@@ -181,11 +181,21 @@ describe('fused graphs', () => {
       const expectation = expectations[name]
       if (expectation === undefined) throw new Error(`nothing is expected of ${name}`)
       const plans = plansOf(gpu, fusedSteps(fusion, extents), operations, mode)
-      expect([...plans.keys()]).toEqual(mode === 2 ? [81] : [fusion.direction === 'FORWARD' ? 62 : 67])
-      for (const planned of plans.values()) {
-        const found = compute(planned, expectation)
-        for (const [id, wanted] of Object.entries(expectation.results))
-          expect(difference(found[Number(id)] ?? [], wanted), `tensor ${id}`).toBeUndefined()
+      const compiled = mode === 2 ? 81 : fusion.direction === 'FORWARD' ? 62 : 67
+      expect([...plans.keys()]).toEqual([...(name === 'statistics' && mode === 3 ? [2] : []), compiled])
+      for (const [engine, planned] of plans) {
+        const [found, again] = [compute(planned, expectation), compute(planned, expectation)]
+        for (const [id, wanted] of Object.entries(expectation.results)) {
+          const [once, twice] = [found[Number(id)] ?? [], again[Number(id)] ?? []]
+          // Kernels that are compiled for a graph add its sums up with atomics: each time others, as far as f32 tells.
+          const unsteady =
+            engine === compiled && expectation.vectors.includes(Number(id)) && /sum|statistics/.test(name)
+          expect(difference(once, twice) !== undefined, `tensor ${id} varies`).toBe(unsteady)
+          const near = wanted.map((value, i) =>
+            unsteady && Math.abs(value - at(once, i)) <= 2 ** -22 * Math.abs(value) ? at(once, i) : value,
+          )
+          expect(difference(once, near), `tensor ${id}`).toBeUndefined()
+        }
         planned.release()
       }
     },

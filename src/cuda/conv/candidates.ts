@@ -178,8 +178,8 @@ function unlessRefused(make: () => ExecutionPlan): ExecutionPlan | string {
   }
 }
 
-function rulesOf({ deterministic = true }: ConvOptions): EngineRules {
-  return { deterministic }
+function rulesOf({ deterministic = true, fusion }: ConvOptions): EngineRules {
+  return { deterministic, sums: fusion === 'statistics' }
 }
 
 function fits({ workspaceBytes }: ExecutionPlan, options: ConvOptions): boolean {

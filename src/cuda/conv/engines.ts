@@ -24,6 +24,8 @@ export interface EngineConfiguration {
 export interface EngineRules {
   /** Whether the same operands must give the same bits. */
   readonly deterministic: boolean
+  /** Whether the graph has sums over the convolution's result. */
+  readonly sums?: boolean
 }
 
 /** More knobs than any engine has. */
@@ -85,13 +87,16 @@ export function showConfiguration({ engine, knobs }: EngineConfiguration): strin
 export function refusal(
   configuration: EngineConfiguration,
   { dtype, precision }: Pick<ConvProblem, 'dtype' | 'precision'>,
-  { deterministic }: EngineRules,
+  { deterministic, sums = false }: EngineRules,
 ): string | undefined {
   const refused: readonly (keyof typeof numericalNotes | keyof typeof behaviorNotes)[] = [
     'REDUCED_PRECISION_REDUCTION',
     'DOWN_CONVERT_INPUTS',
     ...(deterministic ? (['NONDETERMINISTIC'] as const) : []),
     ...(dtype === 'f32' && precision === 'ieee' ? (['TENSOR_CORE'] as const) : []),
+    // Kernels that cuDNN compiles for a graph add such sums up with atomics, f32 by f32 in any order, and no note says so: so
+    // the machine code of 9.24 has it, for sums per channel and per image.
+    ...(deterministic && sums ? (['RUNTIME_COMPILATION'] as const) : []),
     // These want operands in an order of their own.
     'REQUIRES_FILTER_INT8x32_REORDER',
     'REQUIRES_BIAS_INT8x32_REORDER',

@@ -129,7 +129,8 @@ function walked(walk: Walk, shape: readonly number[]): readonly number[] {
   return [walk === 'images' ? images : 1, 1, 1, channels]
 }
 
-function isZero(kernel: Kernel, index: number): boolean {
+/** Whether a node is the constant 0. */
+export function isZero(kernel: Kernel, index: number): boolean {
   const node = at(kernel.nodes, index)
   return node.op === 'constant' && node.value === 0
 }

@@ -8,12 +8,18 @@ import { type DevicePointer, offset } from '../ffi/values.ts'
 import { Cleanup } from '../runtime/index.ts'
 import { tensorBytes } from '../tune/index.ts'
 import type { Candidate, LibraryCall, Lowered, Work } from '../work.ts'
-import type { Wire } from '../wires.ts'
+import { lowerKernel } from '../printed.ts'
+import type { Wire, WiredKernel } from '../wires.ts'
 
 /** A lowered step, and where each of its operands is. */
 export interface Part {
   readonly lowered: Lowered
   readonly wires: readonly Wire[]
+}
+
+/** Kernels as they are. */
+export function partsOf(kernels: readonly WiredKernel[]): readonly Part[] {
+  return kernels.map(({ kernel, wires }) => ({ lowered: lowerKernel(kernel), wires }))
 }
 
 const alignment = 256

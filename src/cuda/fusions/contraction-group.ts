@@ -3,18 +3,23 @@ import { type KernelStep, epilogueAlone } from '../../compile/index.ts'
 import { at } from '../../tensor/shape.ts'
 import type { Contraction } from '../kernels/index.ts'
 import type { Wire, WiredKernel } from '../wires.ts'
-import type { FusedWay } from './fusion.ts'
+import type { FusedWay, WiredActivation } from './fusion.ts'
 import type { Group } from './group.ts'
+import type { Activation } from './masks.ts'
 import type { Found } from './recognize.ts'
 
 /** What was found, as a group. */
 export function contractionGroup(found: Found): Group {
-  const { library, kernels, members, way } = found
+  const { library, before = [], kernels, members, way } = found
+  const wiredBy = (wire: (buffer: number) => Wire) => (step: KernelStep) => ({
+    kernel: step.kernel,
+    wires: [...step.inputs, ...step.outputs].map(wire),
+  })
   return {
     members,
-    steps: [library, ...kernels],
+    steps: [...before, library, ...kernels],
     behind: [],
-    known: way.kind === 'statistics' ? [way.sum, way.squares] : [], // by these its ways are told apart
+    known: sumsOf(way), // by these its ways are told apart
     label: `${library.label} with ${way.kind}`,
     fused: ({ inputs, outputs, inside, wire }) => ({
       kind: 'contraction',
@@ -22,7 +27,7 @@ export function contractionGroup(found: Found): Group {
         equation: library.equation as Contraction,
         wires: [...library.inputs, ...library.outputs].map(wire),
       },
-      kernels: kernels.map((step) => ({ kernel: step.kernel, wires: [...step.inputs, ...step.outputs].map(wire) })),
+      ...{ before: before.map(wiredBy(wire)), kernels: kernels.map(wiredBy(wire)) },
       ...{ inputs, outputs, inside },
       way: wiredWay(found, wire),
     }),
@@ -32,8 +37,13 @@ export function contractionGroup(found: Found): Group {
 function wiredWay({ way, kernels }: Found, wire: (buffer: number) => Wire): FusedWay {
   const kernel = at(kernels, 0)
   switch (way.kind) {
-    case 'statistics':
-      return { kind: 'statistics', sum: wire(way.sum), squares: wire(way.squares), last: wiredLast(way.of, wire) }
+    case 'statistics': {
+      const { kind, sum, squares, of } = way
+      const front = way.front && wiredActivation(way.front, wire)
+      return { kind, sum: wire(sum), squares: wire(squares), last: wiredLast(of, wire), front }
+    }
+    case 'masked':
+      return { ...wiredActivation(way, wire), kind: 'masked', sum: wire(way.sum), products: wire(way.products) }
     case 'product': {
       const { kind, epilogue, bias } = way
       return { kind, epilogue, bias: wire(bias), result: wire(at(kernel.outputs, 0)) }
@@ -47,6 +57,18 @@ function wiredWay({ way, kernels }: Found, wire: (buffer: number) => Wire): Fuse
     default:
       return way satisfies never
   }
+}
+
+function wiredActivation(
+  { source, vectors: [mean, scale, shift], meanFactor }: Activation,
+  wire: (buffer: number) => Wire,
+): WiredActivation {
+  return { source: wire(source), vectors: [wire(mean), wire(scale), wire(shift)], meanFactor }
+}
+
+function sumsOf(way: Found['way']): readonly number[] {
+  if (way.kind === 'statistics') return [way.sum, way.squares]
+  return way.kind === 'masked' ? [way.sum, way.products] : []
 }
 
 /** The epilogue of a step as a kernel of its own. */

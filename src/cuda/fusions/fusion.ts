@@ -8,6 +8,16 @@ import type { DotEquation } from '../matmul/index.ts'
 import type { RowChain } from '../row-chain.ts'
 import type { Wire, WiredKernel } from '../wires.ts'
 
+/** Batch norm and ReLU in front of a convolution: n(x) = max((x - mean) scale + shift, 0), the sum rounded to x's dtype. */
+export interface WiredActivation {
+  /** x. */
+  readonly source: Wire
+  /** Mean, scale and shift, each f32 [channels]. */
+  readonly vectors: readonly [Wire, Wire, Wire]
+  /** What the mean is of its vector. */
+  readonly meanFactor: number
+}
+
 /** What can be done in the library's own pass. */
 export type FusedWay =
   /** A convolution and, per channel, the sums of its results and of their squares, f32 [channels]. */
@@ -17,7 +27,18 @@ export type FusedWay =
       readonly squares: Wire
       /** What else is made of the sums. */
       readonly last: WiredKernel | undefined
+      /** What the one kernel before the convolution makes its input of, where nobody else reads that. */
+      readonly front: WiredActivation | undefined
     }
+  /**
+   * The input gradient of a grouped convolution and, per channel, two sums for the batch norm and ReLU in front of that, f32
+   * [channels]: with g the gradient where n(source) > 0 and 0 elsewhere, those of g and of g times the source.
+   */
+  | ({
+      readonly kind: 'masked'
+      readonly sum: Wire
+      readonly products: Wire
+    } & WiredActivation)
   /** A convolution and a chain of pointwise operations; what the kernel reduces is reduced from what is stored. */
   | {
       readonly kind: 'chain'
@@ -38,7 +59,9 @@ export type FusedWay =
 export interface Fusion {
   readonly kind: 'contraction'
   readonly contraction: { readonly equation: Contraction; readonly wires: readonly Wire[] }
-  /** What is done with its result, in order, where nothing is fused. */
+  /** What makes its operands, where nothing is fused. */
+  readonly before: readonly WiredKernel[]
+  /** What is done with its result, in order, likewise. */
   readonly kernels: readonly WiredKernel[]
   readonly inputs: readonly TensorType[]
   readonly outputs: readonly TensorType[]
@@ -79,7 +102,8 @@ export function describeCudaStep(step: CudaStep): string {
 export function fusedKey(fused: Fused): string {
   switch (fused.kind) {
     case 'contraction': {
-      const { contraction, kernels, inside, way } = fused
+      const { contraction, inside, way } = fused
+      const kernels = [...fused.before, ...fused.kernels]
       const whole = [contraction.wires, kernels.map(({ wires }) => wires), inside, way.kind]
       return keyOf(whole, [equationKey(contraction.equation), ...kernels.map(({ kernel }) => kernelKey(kernel))])
     }
@@ -123,7 +147,7 @@ export function contractionsOf(fused: Fused): readonly Contraction[] {
 export function kernelsOf(fused: Fused): readonly Kernel[] {
   switch (fused.kind) {
     case 'contraction':
-      return fused.kernels.map(({ kernel }) => kernel)
+      return [...fused.before, ...fused.kernels].map(({ kernel }) => kernel)
     case 'rows':
       return fused.parts.flatMap((part) => (part.kind === 'map' ? [part.kernel] : []))
     case 'products':

@@ -5,13 +5,17 @@ import type { DType } from '../../tensor/dtype.ts'
 import type { TensorType } from '../../tensor/program.ts'
 import { at, sizeOf } from '../../tensor/shape.ts'
 import { supportedByCudnn } from '../conv/index.ts'
+import { isGrouped } from '../kernels/grouped.ts'
 import { type Chain, chainOf } from './chains.ts'
+import { type Activation, activationOf, maskedSumsOf } from './masks.ts'
 import { type Extents, extentsOf, walkOf } from './places.ts'
 import { type Uses, kernelAt, soleMaker, usesOf } from './uses.ts'
 
-/** Steps that could be one, in the order in which they run, and what their library could do of them. */
+/** Steps that could be one, and what their library could do of them. */
 export interface Found {
   readonly library: LibraryStep
+  /** Kernels in front of it. */
+  readonly before?: readonly KernelStep[]
   readonly kernels: readonly KernelStep[]
   /** Their positions in the plan, the library step's first. */
   readonly members: readonly number[]
@@ -26,7 +30,10 @@ export type FoundWay =
       readonly squares: number
       /** The step that has the sums, and may have an epilogue. */
       readonly of: KernelStep
+      /** What the kernel in front computes, in terms of the plan's buffers. */
+      readonly front?: Activation
     }
+  | ({ readonly kind: 'masked'; readonly sum: number; readonly products: number } & Activation)
   | { readonly kind: 'chain'; readonly chain: Chain }
   | { readonly kind: 'product'; readonly epilogue: 'bias' | 'bias-relu'; readonly bias: number }
 
@@ -34,14 +41,15 @@ export type FoundWay =
 export function findFusions(uses: Uses): readonly Found[] {
   return uses.plan.steps.flatMap((step, index) => {
     if (step.kind !== 'library' || !isContraction(step)) return []
-    const found = statisticsOf(uses, step, index) ?? epilogueOf(uses, step, index)
+    const found = statisticsOf(uses, step, index) ?? maskedOf(uses, step, index) ?? epilogueOf(uses, step, index)
     return found === undefined ? [] : [found]
   })
 }
 
 /** Products of matrices, and convolutions that cuDNN is asked for, without empty extents. */
-function isContraction({ equation }: LibraryStep): boolean {
-  const { dtype, shape } = at(equation.outputs, 0).type
+function isContraction(step: LibraryStep): boolean {
+  const { equation } = step
+  const { dtype, shape } = typeOf(step)
   if (dtype !== 'f16' && dtype !== 'bf16' && dtype !== 'f32') return false
   switch (equation.primitive) {
     case 'dot':
@@ -58,20 +66,21 @@ function isContraction({ equation }: LibraryStep): boolean {
 function statisticsOf(uses: Uses, library: LibraryStep, index: number): Found | undefined {
   if (library.equation.primitive !== 'conv2d') return undefined
   const result = at(library.outputs, 0)
-  const extents = extentsOf(at(library.equation.outputs, 0).type.shape)
+  const extents = extentsOf(typeOf(library).shape)
   for (const reader of at(uses.readers, result)) {
     const kernel = kernelAt(uses, reader)
     if (kernel?.inputs[0] !== result) continue
     const sums = sumsOf(kernel, extents)
     if (sums?.made.every((buffer) => soleMaker(uses, buffer)) !== true) continue
     const [sum, squares] = sums.made
-    if (sums.per === 'channels')
-      return {
-        library,
-        kernels: [kernel],
-        members: [index, reader],
-        way: { kind: 'statistics', sum, squares, of: kernel },
-      }
+    if (sums.per === 'channels') {
+      const front = frontOf(uses, library)
+      const way = { kind: 'statistics', sum, squares, of: kernel } as const
+      if (front === undefined) return { library, kernels: [kernel], members: [index, reader], way }
+      const { member, step, activation } = front
+      const members = [index, reader, member]
+      return { library, before: [step], kernels: [kernel], members, way: { ...way, front: activation } }
+    }
     if (kernel.kernel.epilogue !== undefined) continue // nobody would make what it makes of the sums of images
     const totals = totalsOf(uses, [sum, squares], extents)
     if (totals === undefined) continue
@@ -80,6 +89,56 @@ function statisticsOf(uses: Uses, library: LibraryStep, index: number): Found | 
     return { library, kernels: [kernel, of], members: [index, reader, member], way }
   }
   return undefined
+}
+
+/** The batch norm and ReLU in front of a grouped convolution that nobody else reads: a kernel of ours could read through them. */
+function frontOf(
+  uses: Uses,
+  library: LibraryStep,
+): { readonly member: number; readonly step: KernelStep; readonly activation: Activation } | undefined {
+  const { equation, inputs } = library
+  const read = at(inputs, 0)
+  const [member, another] = at(uses.makers, read)
+  const step = kernelAt(uses, member)
+  if (member === undefined || another !== undefined || step === undefined || !isGrouped(equation)) return undefined
+  if (at(uses.readers, read).length !== 1 || uses.outputs.has(read) || at(inputs, 1) === read) return undefined
+  const { kernel, outputs } = step
+  const [store] = kernel.stores
+  const extents = extentsOf(at(equation.inputs, 0).type.shape)
+  if (store === undefined || outputs.length !== 1 || kernel.inputs.length !== 4 || kernel.reductions.length > 0)
+    return undefined
+  const found = activationOf(kernel, store.node, extents)
+  const whole = kernel.stores.length === 1 && walkOf(store, kernel.axes, extents) === 'all'
+  const fits = whole && found !== undefined && store.dtype === at(kernel.inputs, found.source).dtype
+  return fits ? { member, step, activation: buffersOf(found, step) } : undefined
+}
+
+/** An activation in terms of the plan's buffers. */
+function buffersOf({ source, vectors: [mean, scale, shift], meanFactor }: Activation, step: KernelStep): Activation {
+  const buffer = (input: number): number => at(step.inputs, input)
+  return { source: buffer(source), vectors: [buffer(mean), buffer(scale), buffer(shift)], meanFactor }
+}
+
+/** An input gradient that a kernel of ours can compute with the sums that another kernel reduces from it. */
+function maskedOf(uses: Uses, library: LibraryStep, index: number): Found | undefined {
+  const { equation } = library
+  if (equation.primitive !== 'conv2dInputGrad' || !isGrouped(equation)) return undefined
+  const result = at(library.outputs, 0)
+  for (const reader of at(uses.readers, result)) {
+    const kernel = kernelAt(uses, reader)
+    const sums = kernel && maskedSumsOf(kernel.kernel, kernel.inputs.indexOf(result), extentsOf(typeOf(library).shape))
+    if (kernel === undefined || sums === undefined) continue
+    if (![result, ...kernel.outputs].every((buffer) => soleMaker(uses, buffer))) continue
+    const [sum, products] = [at(kernel.outputs, sums.sum), at(kernel.outputs, sums.products)]
+    const way = { kind: 'masked', ...buffersOf(sums, kernel), sum, products } as const
+    return { library, kernels: [kernel], members: [index, reader], way }
+  }
+  return undefined
+}
+
+/** What a contraction gives. */
+function typeOf({ equation }: LibraryStep): TensorType {
+  return at(equation.outputs, 0).type
 }
 
 /** The buffers of a kernel that sums all its one input and its squares, and nothing else. */
@@ -155,7 +214,7 @@ export function findBiases(plan: Plan): readonly BiasToCast[] {
   const given = new Set(plan.inputs)
   return plan.steps.flatMap((step, index) => {
     if (step.kind !== 'library' || step.equation.primitive !== 'dot' || !isContraction(step)) return []
-    const { dtype } = at(step.equation.outputs, 0).type
+    const { dtype } = typeOf(step)
     const found = epilogueOf(uses, step, index, false)
     if (found?.way.kind !== 'product' || (dtype !== 'f16' && dtype !== 'bf16')) return []
     const { bias } = found.way
@@ -185,7 +244,7 @@ function epilogueOf(uses: Uses, library: LibraryStep, index: number, asIs = true
   const step = kernelAt(uses, reader)
   if (reader === undefined || another !== undefined || step === undefined || uses.outputs.has(result)) return undefined
   if (!step.outputs.every((buffer) => soleMaker(uses, buffer)) || !soleMaker(uses, result)) return undefined
-  const { type } = at(library.equation.outputs, 0)
+  const type = typeOf(library)
   const input = step.inputs.indexOf(result)
   // An epilogue that reads it does so behind the kernel's loops.
   if (input >= step.kernel.inputs.length || step.inputs.indexOf(result, input + 1) >= 0) return undefined

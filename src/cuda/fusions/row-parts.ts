@@ -48,6 +48,7 @@ function productAt(chain: RowChain, index: number): SeparatePart | undefined {
   const fusion: Fusion = {
     kind: 'contraction',
     contraction: { equation: dot.equation, wires: dot.wires.map(place) },
+    before: [],
     kernels: [{ kernel: map.kernel, wires: map.wires.map(place) }],
     inputs: inputs.map(typeOf),
     outputs: [typeOf(stored)],

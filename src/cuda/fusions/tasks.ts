@@ -9,12 +9,10 @@ import {
   type ConvFusion,
   type ConvPrecision,
   type CudnnSession,
-  type Epilogue,
   convCandidates,
   convFromRecipe,
   convKey,
   convProblem,
-  showEpilogue,
   NoPlanError,
 } from '../conv/index.ts'
 import { CudaError } from '../ffi/status.ts'
@@ -27,12 +25,12 @@ import {
   matmulKey,
   matmulProblem,
 } from '../matmul/index.ts'
-import { lowerKernel } from '../printed.ts'
 import type { TuningTask } from '../tune/index.ts'
 import type { Candidate, Lowered } from '../work.ts'
-import { type Part, compose } from './compose.ts'
+import { type Part, compose, partsOf } from './compose.ts'
 import type { Fusion } from './fusion.ts'
 import { nanAcceptance } from './nans.ts'
+import { ownCandidates } from './own.ts'
 import { paddedCandidates, paddedFromRecipe, paddings } from './padded.ts'
 import { statisticsAcceptance } from './statistics.ts'
 import { outputTolerances } from './tolerances.ts'
@@ -51,10 +49,6 @@ export interface FusionMeans {
   readonly workspaceBytes: number
   /** The tuner's choice for a contraction by itself. */
   lower(equation: Contraction): Lowered
-  /** A kernel of our own: (x, filter) -> y, and per channel the f32 sums of y and of its squares; undefined where there is none. */
-  ownStatistics(equation: ConvEquation): Candidate | undefined
-  /** Likewise (x, filter, mean, scale, shift) -> max((y - mean) scale + shift, 0), y and the sum rounded to its dtype. */
-  ownActivated(equation: ConvEquation): Candidate | undefined
 }
 
 /** cuDNN compiles a kernel for each fused proposal, which takes a second: its first ones are the likely ones. */
@@ -81,12 +75,14 @@ export function fusionTask(fusion: Fusion, means: FusionMeans): TuningTask {
       hurried && means.choice !== 'always' ? [separate()] : inOrder(fusion, means, library, separate),
     restore: (id, recipe) => {
       if (id === separately) return separate()
-      const own = ownCandidate(fusion, means)
-      if (own?.id === id) return own
+      const own = ownCandidates(fusion).find((candidate) => candidate.id === id)
+      if (own !== undefined) return own
       return recipe === undefined ? undefined : library.restore(id, recipe)
     },
     reference: () => separateSteps(fusion, 'own:plain separately', lowerPlainContraction(equation)),
-    ...(fusion.way.kind === 'statistics' ? { acceptance: statisticsAcceptance(fusion, beside) } : {}),
+    ...(fusion.way.kind === 'statistics'
+      ? { acceptance: statisticsAcceptance(fusion, beside, means.deterministic) }
+      : {}),
     ...(cutsOff(fusion) ? { acceptance: nanAcceptance(fusion, [at(fusion.contraction.wires, 0).index], beside) } : {}),
   }
 }
@@ -102,11 +98,11 @@ function* inOrder(
   library: Library,
   separate: () => Candidate,
 ): Generator<Candidate, void, undefined> {
-  const own = ownCandidate(fusion, means)
-  if (own !== undefined) yield own
-  const fusedFirst = means.choice === 'always' || own !== undefined || savesFullPass(fusion)
+  const own = ownCandidates(fusion)
+  yield* own
+  const fusedFirst = means.choice === 'always' || own.length > 0 || savesFullPass(fusion)
   if (!fusedFirst) yield separate()
-  let found = own === undefined ? 0 : 1
+  let found = own.length
   for (const candidate of proposed(library)) {
     found += 1
     yield candidate
@@ -151,49 +147,21 @@ function* first(list: () => Iterable<Candidate>): Generator<Candidate, void, und
 
 /** All steps one after the other, the contraction as it was lowered. */
 function separateSteps(fusion: Fusion, id: string, contraction: Lowered): Candidate {
-  const kernels = fusion.kernels.map(({ kernel, wires }): Part => ({ lowered: lowerKernel(kernel), wires }))
-  return compose(id, [{ lowered: contraction, wires: fusion.contraction.wires }, ...kernels], fusion.inside)
-}
-
-function ownCandidate(fusion: Fusion, means: FusionMeans): Candidate | undefined {
-  const { way, contraction, inside } = fusion
-  const { equation, wires } = contraction
-  if (equation.primitive !== 'conv2d') return undefined
-  if (way.kind === 'statistics') {
-    const lowered = means.ownStatistics(equation)
-    if (lowered === undefined) return undefined
-    return compose(lowered.id, [{ lowered, wires: [...wires, way.sum, way.squares] }, ...lastPart(way)], inside)
-  }
-  if (way.kind !== 'chain' || way.rest !== undefined || !isBatchNormWithRelu(way.epilogue)) return undefined
-  const lowered = means.ownActivated(equation)
-  if (lowered === undefined) return undefined
-  return compose(lowered.id, [{ lowered, wires: [...wires.slice(0, 2), ...way.operands, way.store] }], inside)
-}
-
-/** Whether a chain is `max((y - a0) a1 + a2, 0)` with f32 [channels]. */
-function isBatchNormWithRelu(chain: Epilogue): boolean {
-  const vector = { dtype: 'f32', shape: [1, 1, 1, chain.operands[0]?.shape.at(-1) ?? 0] } as const
-  const step = (index: number) => ({ kind: 'step', index }) as const
-  const operand = (index: number) => ({ kind: 'operand', index }) as const
-  const steps: Epilogue['steps'] = [
-    { mode: 'SUB', values: [{ kind: 'result' }, operand(0)] },
-    { mode: 'MUL', values: [step(0), operand(1)] },
-    { mode: 'ADD', values: [step(1), operand(2)] },
-    { mode: 'RELU_FWD', values: [step(2)] },
-  ]
-  return showEpilogue(chain) === showEpilogue({ operands: [vector, vector, vector], steps })
+  const itself: Part = { lowered: contraction, wires: fusion.contraction.wires }
+  return compose(id, [...partsOf(fusion.before), itself, ...partsOf(fusion.kernels)], fusion.inside)
 }
 
 function libraryOf(fusion: Fusion, means: FusionMeans): Library {
   const { equation } = fusion.contraction
   if (fusion.way.kind === 'product') return productLibrary(fusion, means)
+  if (fusion.way.kind === 'masked') return { lists: [], restore: () => undefined } // cuDNN would add up with atomics
   if (equation.primitive === 'dot') throw new InternalError(`a product with ${fusion.way.kind}`)
   return convolutionLibrary(fusion, equation, means)
 }
 
 /** What is made of the sums. */
 function lastPart({ last }: Extract<Fusion['way'], { kind: 'statistics' }>): readonly Part[] {
-  return last === undefined ? [] : [{ lowered: lowerKernel(last.kernel), wires: last.wires }]
+  return last === undefined ? [] : partsOf([last])
 }
 
 /** cuDNN, and our kernels for what it leaves. */
@@ -202,7 +170,7 @@ function convolutionLibrary(fusion: Fusion, equation: ConvEquation, means: Fusio
   const problem = convProblem(equation, precision)
   const options = { fusion: convFusion(fusion), deterministic, workspaceBytes }
   const parts = (lowered: Candidate): Candidate =>
-    compose(lowered.id, fusedParts(fusion, lowered), fusion.inside, lowered.recipe)
+    compose(lowered.id, [...partsOf(fusion.before), ...fusedParts(fusion, lowered)], fusion.inside, lowered.recipe)
   const list = (candidates: () => Iterable<Candidate>) =>
     function* (): Generator<Candidate> {
       for (const candidate of candidates()) yield parts(candidate)
@@ -221,7 +189,8 @@ function convolutionLibrary(fusion: Fusion, equation: ConvEquation, means: Fusio
 }
 
 function convFusion({ way }: Fusion): ConvFusion {
-  if (way.kind === 'product') throw new InternalError('a convolution with a product’s epilogue')
+  if (way.kind === 'product' || way.kind === 'masked')
+    throw new InternalError(`a convolution of cuDNN’s with ${way.kind}`)
   return way.kind === 'statistics' ? 'statistics' : way.epilogue
 }
 
@@ -232,11 +201,13 @@ function fusedParts({ way, contraction: { wires } }: Fusion, lowered: Candidate)
     case 'statistics':
       return [{ lowered, wires: [a, b, result, way.sum, way.squares] }, ...lastPart(way)]
     case 'chain': {
-      const rest = way.rest === undefined ? [] : [{ lowered: lowerKernel(way.rest.kernel), wires: way.rest.wires }]
+      const rest = way.rest === undefined ? [] : partsOf([way.rest])
       return [{ lowered, wires: [a, b, ...way.operands, way.store] }, ...rest]
     }
     case 'product':
       return [{ lowered, wires: [a, b, way.bias, way.result] }]
+    case 'masked':
+      throw new InternalError('masked sums by a library')
     default:
       return way satisfies never
   }
@@ -268,7 +239,8 @@ function productProblem({ way, contraction: { equation } }: Fusion, precision: C
 
 /** The fusion as one line, the same for equal ones: what is fused, and a digest of the kernels and of how all hang together. */
 export function fusionKey(fusion: Fusion, precision: ConvPrecision): string {
-  const { contraction, kernels, inside, way } = fusion
+  const { contraction, inside, way } = fusion
+  const kernels = [...fusion.before, ...fusion.kernels]
   const whole = JSON.stringify([contraction.wires, kernels.map(({ wires }) => wires), inside, way.kind])
   const digest = createHash('sha256').update([whole, ...kernels.map(({ kernel }) => kernelKey(kernel))].join(' '))
   return `${nameOf(fusion, precision)} and kernels ${digest.digest('hex').slice(0, 12)}`
@@ -276,7 +248,8 @@ export function fusionKey(fusion: Fusion, precision: ConvPrecision): string {
 
 function nameOf(fusion: Fusion, precision: ConvPrecision): string {
   const { equation } = fusion.contraction
-  return equation.primitive === 'dot'
-    ? matmulKey(productProblem(fusion, precision))
+  if (equation.primitive === 'dot') return matmulKey(productProblem(fusion, precision))
+  return fusion.way.kind === 'masked'
+    ? `${convKey(convProblem(equation, precision))} + masked sums`
     : convKey(convProblem(equation, precision), convFusion(fusion))
 }

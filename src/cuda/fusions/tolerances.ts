@@ -36,9 +36,12 @@ export function outputTolerances(
       const type = at(outputs, output)
       const own = type.dtype
       if (!isFloat(own) || is(result, output)) return tolerance(task, own)
-      // What an epilogue makes of sums: the same kernel in both ways, and its operands are what is compared closely.
+      // What an epilogue makes of sums: the same expressions in both ways, and their operands are what is compared closely.
       if (way.kind === 'statistics' && !is(way.sum, output) && !is(way.squares, output))
         return (a, b) => 2 ** -6 * (1 + Math.abs(a) + Math.abs(b))
+      // Here they are differences of products, times powers of a random variance: no bound holds.
+      if (way.kind === 'masked' && !is(way.sum, output) && !is(way.products, output))
+        return () => Number.POSITIVE_INFINITY
       const rounded = (a: number, b: number): number => 2 * roundings[own] * (Math.abs(a) + Math.abs(b))
       const terms = sizeOf(shape) / Math.max(1, sizeOf(type.shape))
       if (terms <= 1) return (a, b) => rounded(a, b) + element

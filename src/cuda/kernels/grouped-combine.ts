@@ -1,5 +1,4 @@
-// The partial sums of a grouped convolution's blocks, added in their order by a kernel of their own: the filter gradient's, and
-// the sums over the results that batch norm wants.
+// The filter gradient of a grouped convolution from what its blocks have of it, added in their order by a kernel of its own.
 import type { PrintedPointer } from '../../compile/print/index.ts'
 import { nameOf } from '../../compile/print/name.ts'
 import type { KernelLaunch } from '../work.ts'
@@ -7,9 +6,9 @@ import { fullBlocks, scratch } from './launch.ts'
 
 /** `across` elements a block: the other threads share the partials of one by turns, and the first adds what they have. */
 const combine = `
-template <class T> PB_INLINE void pb_grouped_combine(const void *partials, void *results, void *others, const int64_t *n) {
+template <class T> PB_INLINE void pb_grouped_combine(const void *partials, void *results, const int64_t *n) {
   PB_SHARED float shared[256];
-  const int across = (int)n[3], depth = 256 / across, part = (int)pb_thread() / across;
+  const int across = (int)n[2], depth = 256 / across, part = (int)pb_thread() / across;
   const int64_t elements = n[0], element = (int64_t)pb_block() * across + (int)pb_thread() % across;
   const int splits = (int)n[1];
   float sum = 0.0f;
@@ -21,36 +20,34 @@ template <class T> PB_INLINE void pb_grouped_combine(const void *partials, void 
   pb_barrier();
   if (part != 0 || element >= elements) return;
   for (int i = 1; i < depth; ++i) sum += shared[(int)pb_thread() + across * i];
-  pb_put<T>(element < n[2] ? (typename T::bits *)results + element : (typename T::bits *)others + (element - n[2]), sum);
+  pb_put<T>((typename T::bits *)results + element, sum);
 }
 `
 
-/** Adds the partials [part, result, element], f32 at the beginning of scratch memory, to one or two results of `elements`. */
+/** Adds the partials [part, element], f32 at the beginning of scratch memory, to a result of `elements`. */
 export function combineLaunch(
-  dtype: 'f16' | 'bf16' | 'f32',
+  dtype: 'f16' | 'bf16',
   elements: number,
   parts: number,
-  results: readonly [PrintedPointer, PrintedPointer?],
+  result: PrintedPointer,
 ): KernelLaunch {
-  const [first, second = first] = results
-  const all = elements * results.length
   // Few elements would leave most of a GPU idle, and each of their threads with a long sum.
-  const across = all > 32 * fullBlocks ? 32 : 8
+  const across = elements > 32 * fullBlocks ? 32 : 8
   const source = nameOf('grouped_combine', (symbol) => {
-    const body = `pb_grouped_combine<pb_${dtype}>(a.p[0], a.p[1], a.p[2], a.n);`
+    const body = `pb_grouped_combine<pb_${dtype}>(a.p[0], a.p[1], a.n);`
     return `#ifndef PB_GROUPED_COMBINE
 #define PB_GROUPED_COMBINE
 ${combine}#endif
-PB_KERNEL(${symbol}, 3, 4) { ${body} }
+PB_KERNEL(${symbol}, 2, 3) { ${body} }
 `
   })
   return {
     kind: 'kernel',
     source,
-    blocks: Math.ceil(all / across),
+    blocks: Math.ceil(elements / across),
     threads: 256,
     sharedBytes: 0,
-    pointers: [scratch(0), first, second],
-    numbers: [all, parts, elements, across],
+    pointers: [scratch(0), result],
+    numbers: [elements, parts, across],
   }
 }

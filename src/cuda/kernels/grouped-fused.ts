@@ -2,15 +2,18 @@
 // front of it or behind it, the sums behind the input gradient. Which steps of a plan these are is fusions' part.
 import type { LibraryEquation } from '../../compile/plan.ts'
 import type { Candidate } from '../work.ts'
-import { groupedWith } from './grouped.ts'
+import { type GroupedCandidate, groupedWith } from './grouped.ts'
 import type { BlockCounts } from './grouped-tiling.ts'
 
 /**
- * A forward convolution with the sums over its result that batch norm wants, of the stored, rounded values.
- * Operands: (x, filter, y, sum, squares), where sum and squares are f32[channels].
+ * A forward convolution with the sums over its result that batch norm wants, of the stored, rounded values, and of their
+ * squares. Operands: (x, filter, y, partials), where the sums of partials[part][sum or squares][channel] are wanted.
  * Undefined where `groupedCandidate` is, and for the gradients.
  */
-export function groupedStatisticsCandidate(equation: LibraryEquation, counts?: BlockCounts): Candidate | undefined {
+export function groupedStatisticsCandidate(
+  equation: LibraryEquation,
+  counts?: BlockCounts,
+): GroupedCandidate | undefined {
   if (equation.primitive !== 'conv2d') return undefined
   return groupedWith({ normalizes: false, epilogue: 'statistics' }, equation, counts)
 }
@@ -20,10 +23,11 @@ export type GroupedEpilogue = 'none' | 'statistics' | 'normalize'
 
 /**
  * A convolution or its filter gradient that reads x as n(x) = max(round16((x - mean) * scale + shift), 0), each operation
- * rounded as the separate kernel rounds it; mean, scale and shift are f32[channels]. What is beside the image stays zero.
+ * rounded as the separate kernel rounds it; mean, scale and shift are f32[channels], and the mean is `meanFactor` times what is
+ * given for it. What is beside the image stays zero.
  * The equation is the one of the plan, whose first input is n(x). Operands:
  *
- * - conv2d: (x, mean, scale, shift, filter, y); with 'statistics' (..., y, sum, squares)
+ * - conv2d: (x, mean, scale, shift, filter, y); with 'statistics' (..., y, partials)
  * - conv2d with 'normalize', which stores n'(y): (x, mean, scale, shift, filter, mean', scale', shift', y)
  * - conv2dFilterGrad: (x, mean, scale, shift, cotangent, result)
  *
@@ -32,11 +36,12 @@ export type GroupedEpilogue = 'none' | 'statistics' | 'normalize'
 export function groupedNormalizedCandidate(
   equation: LibraryEquation,
   epilogue: GroupedEpilogue = 'none',
+  meanFactor = 1,
   counts?: BlockCounts,
-): Candidate | undefined {
+): GroupedCandidate | undefined {
   const possible = epilogue === 'none' ? ['conv2d', 'conv2dFilterGrad'] : ['conv2d']
   if (!possible.includes(equation.primitive)) return undefined
-  return groupedWith({ normalizes: true, epilogue }, equation, counts)
+  return groupedWith({ normalizes: true, epilogue, meanFactor }, equation, counts)
 }
 
 /**
@@ -50,11 +55,15 @@ export function groupedActivatedCandidate(equation: LibraryEquation, counts?: Bl
 
 /**
  * An input gradient with the two sums of the batch norm and ReLU in front of the convolution: with g = result where
- * n(source) > 0 and 0 elsewhere, sum[c] is that of g and products[c] that of g * source, both over all pixels. The result is
- * stored as it is. Operands: (cotangent, filter, source, mean, scale, shift, result, sum, products), source as the result.
+ * n(source) > 0 (with `meanFactor` as above) and 0 elsewhere, those of g and of g * source per channel, over all pixels. The result is stored as it is.
+ * Operands: (cotangent, filter, source, mean, scale, shift, result, partials), source as the result, partials as above.
  * Undefined where `groupedCandidate` is, and for other equations.
  */
-export function groupedMaskedCandidate(equation: LibraryEquation, counts?: BlockCounts): Candidate | undefined {
+export function groupedMaskedCandidate(
+  equation: LibraryEquation,
+  meanFactor = 1,
+  counts?: BlockCounts,
+): GroupedCandidate | undefined {
   if (equation.primitive !== 'conv2dInputGrad') return undefined
-  return groupedWith({ normalizes: false, epilogue: 'mask' }, equation, counts)
+  return groupedWith({ normalizes: false, epilogue: 'mask', meanFactor }, equation, counts)
 }

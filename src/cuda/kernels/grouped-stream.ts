@@ -102,7 +102,8 @@ PB_INLINE void pb_stream_copy(pb_stream<PIECES, ROWS, SCALE, LEFT, SPLIT> &s, co
  * a convolution the stream's pieces become that in place, where they are inside. What is beside the image stays zero.
  */
 const affine = `
-struct pb_vectors { const float *mean, *scale, *shift; };
+/* The mean is \`factor\` times what lies there. */
+struct pb_vectors { const float *mean, *scale, *shift; float factor; };
 template <int N> struct pb_affine { float mean[N], scale[N], shift[N]; };
 template <class T, int N> PB_INLINE uint32_t pb_activate(const pb_affine<N> &v, int k, uint32_t pair) {
   const float low = T::wide((uint16_t)pair), high = T::wide((uint16_t)(pair >> 16));
@@ -120,6 +121,8 @@ template <int N> PB_INLINE void pb_affine_load(pb_affine<N> &v, int k, const pb_
     places[i][0] = pb_float_of_bits(w[0]);
     places[i][1] = pb_float_of_bits(w[1]);
   }
+  v.mean[k] *= from.factor;
+  v.mean[k + 1] *= from.factor;
 }
 /* The eight channels of the thread's pieces. */
 PB_INLINE void pb_stream_affine(pb_affine<8> &v, const pb_vectors &from, const pb_extents &e, const pb_strip &strip) {

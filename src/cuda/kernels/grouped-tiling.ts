@@ -16,6 +16,8 @@ export interface Around {
   /** Whether x is read as its batch norm and ReLU. */
   readonly normalizes: boolean
   readonly epilogue: Epilogue
+  /** What the mean in front of the convolution is of the vector that is given for it; 1 unless said. */
+  readonly meanFactor?: number
 }
 
 /** One grouped 3x3 convolution with padding 1; the same record describes the forward pass and both gradients. */

@@ -3,15 +3,17 @@
 import { nameOf } from '../../compile/print/name.ts'
 import type { PrintedPointer, PrintedSource } from '../../compile/print/index.ts'
 import type { LibraryEquation } from '../../compile/plan.ts'
+import type { TensorType } from '../../tensor/program.ts'
 import { type Shape, at } from '../../tensor/shape.ts'
 import { warpPrelude } from '../prelude-warps.ts'
 import type { Candidate, KernelLaunch } from '../work.ts'
 import { combineLaunch } from './grouped-combine.ts'
 import { epilogueText, epilogues, givesSums } from './grouped-epilogue.ts'
 import { filterText } from './grouped-filter.ts'
-import { placeOf, take } from './grouped-operands.ts'
+import { type OperandName, factorsOf, operandNames, placeOf, take } from './grouped-operands.ts'
 import { rowsText } from './grouped-rows.ts'
 import { extentNames, streamText } from './grouped-stream.ts'
+import { scratch } from './launch.ts'
 import {
   type Around,
   type BlockCounts,
@@ -36,8 +38,23 @@ export function groupedCandidate(equation: LibraryEquation, counts?: BlockCounts
   return groupedWith({ normalizes: false, epilogue: 'none' }, equation, counts)
 }
 
+/** Whether there are kernels for an equation. */
+export function isGrouped(equation: LibraryEquation): boolean {
+  return problemOf(equation, { normalizes: false, epilogue: 'none' }) !== undefined
+}
+
+/** A convolution with what is around it. */
+export interface GroupedCandidate extends Candidate {
+  /** Its last operand, where sums over its results are wanted: what its blocks have of them, [parts, 2, channels], f32. */
+  readonly partials?: TensorType
+}
+
 /** The same with what is around it; operands in the order of `operandNames`. */
-export function groupedWith(around: Around, equation: LibraryEquation, counts?: BlockCounts): Candidate | undefined {
+export function groupedWith(
+  around: Around,
+  equation: LibraryEquation,
+  counts?: BlockCounts,
+): GroupedCandidate | undefined {
   const problem = problemOf(equation, around)
   if (problem === undefined) return undefined
   const tiling = tile(problem, counts)
@@ -72,43 +89,46 @@ function idOf({ direction, normalizes, epilogue }: GroupedProblem): string {
   return [ids[direction], ...wordsFor({ normalizes, epilogue })].join('-')
 }
 
-function rowsCandidate(problem: GroupedProblem, tiling: Tiling): Candidate {
+function rowsCandidate(problem: GroupedProblem, tiling: Tiling): GroupedCandidate {
   const { direction, dtype, groupWidth, stride, channels, normalizes, epilogue } = problem
   const { pairs, stages, parts } = tiling
-  const sums = givesSums(epilogue)
-  const { pointers, print, printVectors } = take(problem, (name) => name !== 'sum' && name !== 'squares', sums)
+  const { pointers, print, printVectors } = take(problem, operandNames(problem), (name) => placeOf(problem, name))
   const source = nameOf(nameFor(problem), (symbol) => {
     const constants = [`pb_${dtype}`, groupWidth, stride, direction === 'inputGrad', pairs, stages, normalizes]
     const template = `pb_grouped_rows<${[...constants, epilogues[epilogue]].join(', ')}>`
     const around = `{${printVectors('before')}, ${printVectors('after')}, ${print('source')}, (float *)${print('partials')}}`
     const body = `${template}(${print('from')}, ${print('weights')}, ${print('into')}, ${around}, a.n);`
-    const head = headOf(symbol, tiling, pointers.length)
+    const head = headOf(symbol, problem, tiling, pointers.length)
     return [warpPrelude, streamText, epilogueText, rowsText, `${head} { ${body} }\n`].join('')
   })
-  const main = launchOf(source, tiling, pointers)
-  if (!sums) return { id: idOf(problem), works: [main], scratchBytes: 0 }
-  const results = [placeOf(problem, 'sum'), placeOf(problem, 'squares')] as const
-  return {
-    id: idOf(problem),
-    works: [main, combineLaunch('f32', channels, parts, results)],
-    scratchBytes: parts * 2 * channels * 4,
-  }
+  const candidate = { id: idOf(problem), works: [launchOf(source, problem, tiling, pointers)], scratchBytes: 0 }
+  return givesSums(epilogue) ? { ...candidate, partials: { dtype: 'f32', shape: [parts, 2, channels] } } : candidate
 }
 
 function filterCandidate(problem: GroupedProblem, tiling: Tiling): Candidate {
   const { dtype, groupWidth, stride, channels, normalizes } = problem
   const { pairs, stages, parts } = tiling
-  const { pointers, print, printVectors } = take(problem, (name) => name !== 'into', true)
+  const names = [...operandNames(problem).filter((name) => name !== 'into'), 'partials' as const]
+  const place = (name: OperandName): PrintedPointer => (name === 'partials' ? scratch(0) : placeOf(problem, name))
+  const { pointers, print, printVectors } = take(problem, names, place)
   const source = nameOf(nameFor(problem), (symbol) => {
     const constants = [`pb_${dtype}`, groupWidth, stride, pairs, stages, normalizes].join(', ')
     const operands = [print('from'), print('weights'), print('partials'), printVectors('before'), 'a.n']
     const body = `pb_grouped_filter<${constants}>(${operands.join(', ')});`
-    return [warpPrelude, streamText, filterText, `${headOf(symbol, tiling, pointers.length)} { ${body} }\n`].join('')
+    return [
+      warpPrelude,
+      streamText,
+      filterText,
+      `${headOf(symbol, problem, tiling, pointers.length)} { ${body} }\n`,
+    ].join('')
   })
   const elements = channels * 9 * groupWidth
   return {
     id: idOf(problem),
-    works: [launchOf(source, tiling, pointers), combineLaunch(dtype, elements, parts, [placeOf(problem, 'into')])],
+    works: [
+      launchOf(source, problem, tiling, pointers),
+      combineLaunch(dtype, elements, parts, placeOf(problem, 'into')),
+    ],
     scratchBytes: parts * elements * 4,
   }
 }
@@ -122,11 +142,18 @@ function wordsFor({ normalizes, epilogue }: Around): readonly string[] {
   return [...(normalizes ? ['normalized'] : []), ...(epilogue === 'none' ? [] : [epilogue])]
 }
 
-function headOf(symbol: string, { threads, sharing }: Tiling, pointers: number): string {
-  return `PB_KERNEL_SHARING(${symbol}, ${pointers}, ${extentNames.length}, ${threads}, ${sharing})`
+function headOf(symbol: string, around: Around, { threads, sharing }: Tiling, pointers: number): string {
+  const numbers = extentNames.length + factorsOf(around).length
+  return `PB_KERNEL_SHARING(${symbol}, ${pointers}, ${numbers}, ${threads}, ${sharing})`
 }
 
-function launchOf(source: PrintedSource, tiling: Tiling, pointers: readonly PrintedPointer[]): KernelLaunch {
-  const { blocks, threads, sharedBytes, numbers } = tiling
+function launchOf(
+  source: PrintedSource,
+  around: Around,
+  tiling: Tiling,
+  pointers: readonly PrintedPointer[],
+): KernelLaunch {
+  const { blocks, threads, sharedBytes } = tiling
+  const numbers = [...tiling.numbers, ...factorsOf(around)]
   return { kind: 'kernel', source, blocks, threads, sharedBytes, pointers, numbers }
 }

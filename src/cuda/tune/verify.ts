@@ -82,7 +82,7 @@ function compare(
   const [a, b] = [got, expected].map((bytes) => decode(dtype, storageView(dtype, aligned(bytes), 0, length)))
   for (let index = 0; index < length; index++) {
     const [x, y] = [a?.[index] ?? Number.NaN, b?.[index] ?? Number.NaN]
-    if (!(Math.abs(x - y) <= allowed(x, y)))
+    if (!Object.is(x, y) && !(Math.abs(x - y) <= allowed(x, y)))
       return `it gives ${x} for element ${index} of a result and ${y} is expected`
   }
   return undefined

@@ -117,6 +117,40 @@ export const ownBugs: readonly PlantedBug[] = [
       'bits',
     ],
   ]),
+  bugsIn('src/cuda/fusions/totals.ts', [
+    [
+      'both sums are the first',
+      'offset: at(kinds, index) * channels',
+      'offset: 0',
+      'around grouped convolutions',
+      'values',
+    ],
+    [
+      'what the last block has of a sum is left out',
+      "{ extent: parts, role: 'reduce' }",
+      "{ extent: parts - 1, role: 'reduce' }",
+      'around grouped convolutions',
+      'values',
+    ],
+  ]),
+  bugsIn('src/cuda/kernels/grouped-epilogue.ts', [
+    [
+      'sums are of all that is stored, where ReLU was closed too',
+      'if (!(T::wide((uint16_t)before) > 0.0f)) pair &= 0xffff0000u;',
+      '',
+      'around grouped convolutions',
+      'values',
+    ],
+  ]),
+  bugsIn('src/cuda/kernels/grouped-stream.ts', [
+    [
+      'the mean is taken for the sum that it is a part of',
+      'v.mean[k] *= from.factor;',
+      '',
+      'around grouped convolutions',
+      'values',
+    ],
+  ]),
   bugsIn('src/cuda/fusions/tasks.ts', [
     [
       'nothing is made of the sums that came with a convolution',

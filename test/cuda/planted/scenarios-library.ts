@@ -59,6 +59,37 @@ function grouped({ open }: Place): Promise<Results> {
   return results(open(), f, [typed(x, 'f16'), typed([64, 3, 3, 4], 'f16'), typed(x, 'f16')], { most: 1 })
 }
 
+/** What stands around a grouped convolution in training: batch norm and ReLU in front, statistics behind, masked sums backward. */
+function aroundGrouped({ open }: Place): Promise<Results> {
+  const axes = [0, 1, 2]
+  const sums = (of: Tensor, with_: Tensor): readonly Tensor[] => [
+    ops.sum(of, { axes }),
+    ops.sum(ops.mul(of, with_), { axes }),
+  ]
+  const f = (inputs: Inputs): readonly Tensor[] => {
+    const [x, filter, mean, scale, shift] = [0, 1, 2, 3, 4].map((index) => at(inputs, index)) as [
+      ...[Tensor, Tensor, Tensor, Tensor, Tensor],
+    ]
+    const wide = ops.cast(x, 'f32')
+    const third = ops.mul(ops.sum(wide, { axes }), 1 / 512)
+    const n = (by: Tensor): Tensor => ops.maximum(ops.cast(ops.add(ops.mul(ops.sub(wide, by), scale), shift), 'f16'), 0)
+    const y = ops.conv2d(n(third), filter, { padding: 1, groups: 8 })
+    const gradient = bindOne('conv2dInputGrad', [x, filter], {
+      ...{ stride: [1, 1], dilation: [1, 1], groups: 8, inputShape: x.shape },
+      padding: [
+        [1, 1],
+        [1, 1],
+      ],
+    })
+    const passed = ops.cast(ops.where(ops.greater(n(mean), 0), gradient, 0), 'f32')
+    const [sum, products] = sums(passed, wide) as [Tensor, Tensor]
+    return [y, ...sums(ops.cast(y, 'f32'), ops.cast(y, 'f32')), gradient, sum, ops.sub(products, ops.mul(sum, mean))]
+  }
+  const vector = typed([32])
+  const types = [typed([3, 9, 18, 32], 'f16'), typed([32, 3, 3, 4], 'f16'), vector, vector, vector]
+  return results(open(), f, types, { optimize: 'fuse', most: 2 })
+}
+
 /** Products by cuBLASLt, with operands that TF32 would round, and twice the same one with other operands. */
 function products({ open }: Place): Promise<Results> {
   const f = (inputs: Inputs): readonly Tensor[] => {
@@ -147,6 +178,7 @@ export const libraryScenarios = {
   'own convolutions': { tolerance: 0, settings: usual, run: convolutions('f64', 'ieee', 30) },
   'grouped convolutions': { tolerance: 0, settings: usual, run: grouped },
   'chains of rows': { tolerance: 0, settings: usual, run: rowChains },
+  'around grouped convolutions': { tolerance: 0.001, settings: usual, run: aroundGrouped },
   products: { tolerance: 0, settings: usual, run: products },
   biases: { tolerance: 0, settings: usual.slice(0, 1), run: biases, expected: expectedBiases },
 } as const satisfies Record<string, Scenario>

@@ -11,7 +11,8 @@ namespace simdnn {
 
 namespace {
 
-enum Which : int { plain = 1, fused = 2 };
+/** `counted` graphs are dense convolutions with statistics: one engine has its kernels ready, and adds up in order. */
+enum Which : int { plain = 1, fused = 2, counted = 4 };
 
 /** A row of the table: for which graphs it is, and in which modes heuristics know it. */
 struct Row {
@@ -41,6 +42,7 @@ const std::vector<Row> &rows() {
       {{25, {REDUCED_PRECISION_REDUCTION, NONDETERMINISTIC}, {}, 0.4}, plain, halves, all, true, false, {{}}},
       {{34, {TENSOR_CORE, DOWN_CONVERT_INPUTS}, {}, 0.5}, plain, {DATA_FLOAT}, all, true, false, {{}}},
       {{20, {NONDETERMINISTIC}, {}, 0.6}, plain, floats, all, true, false, {{}}},
+      {{2, {}, {}, 1.1}, counted, {DATA_HALF}, {forward}, true, false, {{}}},
       {{62, {TENSOR_CORE}, {RUNTIME_COMPILATION}, 1.0},
        plain | fused,
        halves,
@@ -181,10 +183,15 @@ const char *refusal(const Graph &graph, bool fallback) {
   return fusion_refusal(graph, node, fallback);
 }
 
+int which_of(const Graph &graph, const Node *node) {
+  if (node != nullptr && graph.nodes.size() == 1) return plain;
+  const bool dense = node != nullptr && graph.tensors[node->tensors[0]].dims[1] == graph.tensors[node->tensors[1]].dims[1];
+  return dense && graph.nodes.size() == 2 && graph.nodes[1].kind == OPERATION_GEN_STATS ? fused | counted : fused;
+}
+
 bool takes(const Row &row, const Graph &graph) {
   const Node *const node = convolution_of(graph);
-  const bool simple = node != nullptr && graph.nodes.size() == 1;
-  return (row.which & (simple ? plain : fused)) != 0 && has(row.types, operand_type(graph)) &&
+  return (row.which & which_of(graph, node)) != 0 && has(row.types, operand_type(graph)) &&
          has(row.directions, node == nullptr ? none : node->kind);
 }
 
@@ -242,6 +249,7 @@ int64_t workspace_of(const Graph &graph, const Config &config) {
     case 45: return (memory + 255) / 256 * 256;
     case 46: return 1152;
     case 1: return 806400;
+    case 2: return 2 * result + 16;
     case 62:
     case 65:
     case 67: {

@@ -119,7 +119,7 @@ class Evaluation {
       else if (node.kind == OPERATION_POINTWISE) pointwise(node);
       else if (node.kind == OPERATION_REDUCTION) reduction(node);
       else statistics(node);
-      for (int output : node.outputs()) finish(output);
+      for (int output : node.outputs()) finish(output, adds_at_random(node));
     }
   }
 
@@ -130,12 +130,19 @@ class Evaluation {
   std::vector<Values> values;
   uint64_t run;
 
+  /** Kernels that are compiled for a graph add sums up with atomics, and no note of their engine says so. */
+  bool adds_at_random(const Node &node) const {
+    const auto &behavior = chosen.behavior;
+    return (node.kind == OPERATION_GEN_STATS || node.kind == OPERATION_REDUCTION) &&
+           std::find(behavior.begin(), behavior.end(), RUNTIME_COMPILATION) != behavior.end();
+  }
+
   /** Rounds and stores a result that has memory; the nodes after it read what was stored. */
-  void finish(int number) {
+  void finish(int number, bool unsteady) {
     const Tensor &tensor = graph.tensors[number];
     if (tensor.is_virtual) return;
     for (double &value : values[number]) value = simnum::to(number_type(tensor.type), value);
-    if (has_note(chosen, NONDETERMINISTIC)) disturb(number);
+    if (has_note(chosen, NONDETERMINISTIC) || unsteady) disturb(number);
     store(tensor, memory[number], values[number]);
   }
 
