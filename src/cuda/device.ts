@@ -5,11 +5,12 @@ import type { CompileOptions, Device, DeviceMemory, Executable, Preparation, Sto
 import { type StorageArray, bytesOf, storageArray } from '../tensor/dtype.ts'
 import { InternalError } from '../tensor/errors.ts'
 import { type Program, type TensorType, showType } from '../tensor/program.ts'
-import { sizeOf } from '../tensor/shape.ts'
+import { at, sizeOf } from '../tensor/shape.ts'
+import { batchAdvice, batchBytes, batchOf, demandOf, demandOfBatch } from './batch-advice.ts'
 import { CudaExecutable } from './executable.ts'
-import { fuseSteps } from './fusions/arrange.ts'
+import { type CudaPlan, fuseSteps } from './fusions/arrange.ts'
 import type { Lowering } from './lower.ts'
-import { type Block, type ReadPlace, type Runtime, attempt } from './runtime/index.ts'
+import { type Block, OutOfMemoryError, type ReadPlace, type Runtime, attempt } from './runtime/index.ts'
 import { CudaStorage, liveStorage } from './storage.ts'
 import { tellCompilation } from './told.ts'
 import type { Tuner } from './tune/index.ts'
@@ -73,7 +74,7 @@ export class CudaDevice implements Device {
     if (data.byteLength !== bytes || data.constructor !== storageArray(type.dtype, 0).constructor)
       throw new InternalError(`upload of a ${data.constructor.name} with ${data.length} elements as ${showType(type)}`)
     return this.use('upload', () => {
-      const block = this.runtime.memory.allocate(bytes, 'copy')
+      const block = this.#blockFor(bytes, type)
       try {
         // work of its own, so that the block is not used elsewhere before the copy has arrived
         this.runtime.queue.submit('upload', () => this.runtime.staging.upload(block.address, data))
@@ -128,7 +129,7 @@ export class CudaDevice implements Device {
       const types = program.outputs.map(({ type }) => type)
       const fuses = this.settings.fusions && options.optimize === 'fuse'
       const steps = fuses ? fuseSteps(plan, process.env['PULLBACK_VERIFY'] !== undefined) : plan
-      const executable = new CudaExecutable(this, plan, steps, types, options)
+      const executable = this.#advising(steps, options, () => new CudaExecutable(this, plan, steps, types, options))
       this.#executables.add(executable)
       const ready = performance.now()
       tellCompilation(this, options.label, program.equations.length, executable, [planned - began, ready - planned])
@@ -218,6 +219,11 @@ export class CudaDevice implements Device {
     return this.#arena
   }
 
+  /** @internal Bytes of that arena as it is. */
+  get arenaHeld(): number {
+    return this.#arena?.bytes ?? 0
+  }
+
   /** @internal Forgets an executable and gives the arena back if the others need much less. */
   forget(executable: CudaExecutable): void {
     this.#executables.delete(executable)
@@ -232,6 +238,29 @@ export class CudaDevice implements Device {
     const largest = [...this.#live].sort((a, b) => b.block.bytes - a.block.bytes).slice(0, 3)
     const arena = this.#arena === undefined ? [] : [`arena (${this.#arena.bytes} bytes)`]
     return [...arena, ...largest.map(({ type, block }) => `${showType(type)} (${block.bytes} bytes)`)].join(', ')
+  }
+
+  /** The block of an upload; where there is none for a batch, the error says which would fit the programs that take it. */
+  #blockFor(bytes: number, type: TensorType): Block {
+    try {
+      return this.runtime.memory.allocate(bytes, 'copy')
+    } catch (error) {
+      if (!(error instanceof OutOfMemoryError) || batchOf([type]) === undefined) throw error
+      const taker = this.executables.find((executable) => executable.takes(type))
+      throw taker?.advised(error) ?? error.adding(batchAdvice(demandOfBatch(type), error.available))
+    }
+  }
+
+  /** What `make` makes of a plan; a lack of memory comes with a batch that would fit. */
+  #advising<T>(plan: CudaPlan, { donate }: CompileOptions, make: () => T): T {
+    try {
+      return make()
+    } catch (cause) {
+      const error = this.runtime.memory.explain(cause)
+      if (!(error instanceof OutOfMemoryError)) throw error
+      const batches = plan.inputs.flatMap((buffer, index) => (donate.includes(index) ? [] : [at(plan.buffers, buffer).type]))
+      throw error.adding(batchAdvice(demandOf(plan, donate, 0), error.available + this.arenaHeld + batchBytes(batches)))
+    }
   }
 
   /** What was measured of the programs; a device that has failed has nothing to tell. */
