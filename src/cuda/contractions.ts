@@ -29,6 +29,7 @@ import { type Contraction, lowerPlainContraction, plainCandidate } from './kerne
 import { matmulProblem, matmulTask, supportedByCublasLt } from './matmul/index.ts'
 import type { Runtime, Session } from './runtime/index.ts'
 import { Tuner, TuningCache, type TuningTask, runtimeBench, tuningIdentity, tuningOptions } from './tune/index.ts'
+import { tellOnce } from './told.ts'
 import type { Candidate, Lowered } from './work.ts'
 
 /** How contractions are to be computed. */
@@ -158,16 +159,6 @@ function workspaceFor(dtype: DType): number {
 
 function openCache(session: Session, environment: NodeJS.ProcessEnv, note: (sentence: string) => void): TuningCache {
   return new TuningCache(join(cacheFolder(environment), 'tuning'), tuningIdentity(session, revision), note)
-}
-
-/** One sentence for each engine that cuDNN fails to plan, however many convolutions meet it. */
-function tellOnce(note: (sentence: string) => void): NonNullable<ConvOptions['failed']> {
-  const told = new Set<string>()
-  return (id, error) => {
-    const about = `${id} ${error.status}`
-    if (!told.has(about)) note(`cuDNN failed to plan ${id}, which is left out: ${error.message.replace(/^\[cuda\] /, '')}`)
-    told.add(about)
-  }
 }
 
 /** The question to the tuner; undefined where only plain kernels of our own take the dtype or the extents. */

@@ -78,7 +78,7 @@ async function told(batch: number): Promise<string> {
 }
 
 describe('a batch that does not fit', () => {
-  it.each([16, 24, 30, 40, 64, 100])('is told one that does, at %i MiB', async (limit) => {
+  it.each([24, 30, 40, 64])('is told one that does, at %i MiB', async (limit) => {
     sim.memory(limit * mebi)
     const message = await told(8192)
     expect(message).toMatch(/^\[cuda\] expected \d+ bytes of device memory, got none: \d+ of \d+ are free, \d+ in use/)
@@ -110,13 +110,13 @@ describe('memory that the driver takes by itself', () => {
 
   it.each(calls)('%s is asked for once more, after what nobody uses has gone back', async (call) => {
     const device = open()
-    const idle = range(3).map(() => device.upload(new Uint8Array(32 * mebi), { shape: [32 * mebi], dtype: 'u8' }))
+    const idle = range(3).map(() => device.upload(new Uint8Array(12 * mebi), { shape: [12 * mebi], dtype: 'u8' }))
     for (const storage of idle) device.release(storage)
-    expect(device.memory().cached).toBeGreaterThan(90 * mebi)
+    expect(device.memory().cached).toBeGreaterThan(35 * mebi)
     sim.failAt(1, 2, call)
     await train(device, 64)
     expect(sim.report().failed).toBe(call)
-    expect(device.memory().cached).toBeLessThan(40 * mebi)
+    expect(device.memory().cached).toBeLessThan(30 * mebi)
     await device.close()
     expect(sim.report()).toMatchObject({ violations: [], memory: [], live: {} })
   })
