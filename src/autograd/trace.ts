@@ -31,7 +31,7 @@ export interface TraceOptions {
 
 const verification = { on: false }
 
-/** Whether every traced program is checked by the verifier. Off at first, unless PULLBACK_VERIFY is set. */
+/** Whether every traced program is checked by the verifier. Off at first, unless PULLBACK_VERIFY is 1. */
 export function verifyPrograms(on: boolean): void {
   verification.on = on
 }
@@ -106,7 +106,7 @@ export class Trace implements Interpreter {
   /** The program recorded so far. */
   finish(inputs: readonly Var[], outputs: readonly Atom[]): Traced {
     const program = { inputs: [...inputs, ...this.#constants.values()], equations: this.#equations, outputs }
-    const checked = verification.on || Boolean(process.env['PULLBACK_VERIFY'])
+    const checked = verification.on || process.env['PULLBACK_VERIFY'] === '1'
     return {
       program: checked ? verifyProgram(program, `tracing ${this.#scope.label}`) : program,
       constants: [...this.#constants.keys()],

@@ -50,7 +50,7 @@ export { equationKey, kernelKey, stepKey } from './step-key.ts'
 export interface PlanOptions {
   readonly optimize: OptimizeLevel
   readonly donate: readonly number[]
-  /** Check every pass' result; always on under test, where PULLBACK_VERIFY is set. */
+  /** Check every pass' result; always on under test, where PULLBACK_VERIFY is 1. */
   readonly verify?: boolean
 }
 
@@ -64,7 +64,7 @@ export function optimizeProgram(program: Program, optimize: OptimizeLevel, verif
 
 /** The plan of a program. */
 export function compileProgram(program: Program, options: PlanOptions): Plan {
-  const verify = options.verify ?? process.env['PULLBACK_VERIFY'] !== undefined
+  const verify = options.verify ?? process.env['PULLBACK_VERIFY'] === '1'
   const fuse = options.optimize === 'fuse'
   const simplified = optimizeProgram(program, options.optimize, verify)
   const arranged = fuse ? castInputsFirst(rematerialize(simplified)) : simplified

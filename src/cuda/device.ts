@@ -30,6 +30,8 @@ export interface DeviceSettings {
   readonly profile?: boolean
   /** Whether contractions may be one step with the kernels behind them. */
   readonly fusions: boolean
+  /** Whether each result of the compiler is checked, also where the process does not ask for it by PULLBACK_VERIFY=1. */
+  readonly verify?: boolean
 }
 
 /** The device behind `cudaDevice`; shared with its executables, not public. */
@@ -124,11 +126,12 @@ export class CudaDevice implements Device {
   compile(program: Program, options: CompileOptions): Executable {
     return this.use(options.label, () => {
       const began = performance.now()
-      const plan = compileProgram(program, { optimize: options.optimize, donate: options.donate })
+      const verify = this.settings.verify === true || process.env['PULLBACK_VERIFY'] === '1'
+      const plan = compileProgram(program, { optimize: options.optimize, donate: options.donate, verify })
       const planned = performance.now()
       const types = program.outputs.map(({ type }) => type)
       const fuses = this.settings.fusions && options.optimize === 'fuse'
-      const steps = fuses ? fuseSteps(plan, process.env['PULLBACK_VERIFY'] !== undefined) : plan
+      const steps = fuses ? fuseSteps(plan, verify) : plan
       const executable = this.#advising(steps, options, () => new CudaExecutable(this, plan, steps, types, options))
       this.#executables.add(executable)
       const ready = performance.now()
@@ -247,7 +250,8 @@ export class CudaDevice implements Device {
     } catch (error) {
       if (!(error instanceof OutOfMemoryError) || batchOf([type]) === undefined) throw error
       const taker = this.executables.find((executable) => executable.takes(type))
-      throw taker?.advised(error) ?? error.adding(batchAdvice(demandOfBatch(type), error.available))
+      if (taker !== undefined) throw taker.advised(error)
+      throw error.adding(batchAdvice(demandOfBatch(type), error.available))
     }
   }
 
@@ -258,7 +262,9 @@ export class CudaDevice implements Device {
     } catch (cause) {
       const error = this.runtime.memory.explain(cause)
       if (!(error instanceof OutOfMemoryError)) throw error
-      const batches = plan.inputs.flatMap((buffer, index) => (donate.includes(index) ? [] : [at(plan.buffers, buffer).type]))
+      const batches = plan.inputs.flatMap((buffer, index) =>
+        donate.includes(index) ? [] : [at(plan.buffers, buffer).type],
+      )
       throw error.adding(batchAdvice(demandOf(plan, donate, 0), error.available + this.arenaHeld + batchBytes(batches)))
     }
   }

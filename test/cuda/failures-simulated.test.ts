@@ -180,5 +180,7 @@ it('a plan that cuDNN fails to make is told once, by name, and left out', { time
     written.mockRestore()
   }
   expect(lines.length).toBe(1)
-  expect(lines[0]).toMatch(/^pullback: cuDNN failed to plan cudnn:engine \d+.*, which is left out: cudnnBackendFinalize/)
+  expect(lines[0]).toMatch(
+    /^pullback: cuDNN failed to plan cudnn:engine \d+.*, which is left out: cudnnBackendFinalize/,
+  )
 })

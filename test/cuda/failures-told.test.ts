@@ -124,10 +124,11 @@ describe('a fused way that is compared with separate steps', () => {
 
   it('nor where they cannot be made', () => {
     const make = fails(4000)
-    const said = besideSeparate({ id: 'separate', make }, 'it', () => undefined)(
-      bench('', 'bind', broken),
-      candidate('fused', []),
-    )
+    const said = besideSeparate(
+      { id: 'separate', make },
+      'it',
+      () => undefined,
+    )(bench('', 'bind', broken), candidate('fused', []))
     expect(said).toMatch(/^the separate steps .* failed: /)
   })
 

@@ -43,7 +43,8 @@ function slots(): number {
 
 /** Two and a half slots of bytes that differ from batch to batch. */
 const batchBytes = 10 * mebi
-const batch = (k: number): Uint8Array => Uint8Array.from(Buffer.alloc(batchBytes, `batch ${k} of thirty-one odd bytes.`))
+const batch = (k: number): Uint8Array =>
+  Uint8Array.from(Buffer.alloc(batchBytes, `batch ${k} of thirty-one odd bytes.`))
 
 function nothingLeft(): void {
   const { violations, memory, live } = sim.report()
@@ -60,7 +61,12 @@ describe('a batch that is uploaded while a step runs', () => {
     const device = cudaDevice({ native: sim.native, machine: sim.machine, environment })
     const corners = compile(
       device,
-      ([x]) => [ops.concatenate(range(10).map((row) => ops.slice(x!, [row, mebi - 1 - row], [row + 1, mebi - row])), 0)],
+      ([x]) => [
+        ops.concatenate(
+          range(10).map((row) => ops.slice(x!, [row, mebi - 1 - row], [row + 1, mebi - row])),
+          0,
+        ),
+      ],
       [type],
     )
     const results: Storage[] = []
@@ -77,6 +83,30 @@ describe('a batch that is uploaded while a step runs', () => {
     for (const [k, result] of results.entries())
       expect([...(await device.read(result))], `step ${k}`).toEqual(corner(batch(k)))
     await device.close()
+    nothingLeft()
+  })
+})
+
+describe('where the GPU has no memory for one batch more', () => {
+  it('an upload takes the place of one that a running step still reads, and the copy waits instead of Node', async () => {
+    sim.memory(24 * mebi)
+    const environment = { PULLBACK_CACHE: folder }
+    const device = cudaDevice({ native: sim.native, machine: sim.machine, environment })
+    const type: TensorType = { shape: [batchBytes], dtype: 'u8' }
+    const last = compile(device, ([x]) => [ops.slice(x!, [batchBytes - 1], [batchBytes])], [type])
+    const results: Storage[] = []
+    for (const k of range(6)) {
+      const data = batch(k)
+      const before = waits()
+      const x = device.upload(data, type)
+      expect(waits(), `batch ${k}`).toBe(before)
+      results.push(at(last.run([x]), 0))
+      device.release(x)
+    }
+    for (const [k, result] of results.entries())
+      expect([...(await device.read(result))], `step ${k}`).toEqual([batch(k).at(-1)])
+    await device.close()
+    sim.memory(8 * 2 ** 30)
     nothingLeft()
   })
 })
@@ -120,7 +150,11 @@ describe('pinned memory for uploads', () => {
   })
 
   it('stays within its bound: then uploads wait for earlier ones', () => {
-    for (const [used, round] of zip(uploads(3, 2, () => undefined), range(2))) expect(used).toBeLessThanOrEqual(2 + 2 * round)
+    for (const [used, round] of zip(
+      uploads(3, 2, () => undefined),
+      range(2),
+    ))
+      expect(used).toBeLessThanOrEqual(2 + 2 * round)
     expect(waits()).toBeGreaterThan(0)
   })
 

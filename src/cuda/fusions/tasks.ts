@@ -138,10 +138,7 @@ function* proposed(library: Library, failed: FusionMeans['failed']): Generator<C
   for (const list of library.lists) yield* first(list, failed)
 }
 
-function* first(
-  list: () => Iterable<Candidate>,
-  failed: FusionMeans['failed'],
-): Generator<Candidate, void, undefined> {
+function* first(list: () => Iterable<Candidate>, failed: FusionMeans['failed']): Generator<Candidate, void, undefined> {
   let left = mostProposals
   try {
     for (const candidate of list()) {

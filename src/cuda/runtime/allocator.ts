@@ -108,7 +108,7 @@ export class Allocator {
   allocate(bytes: number, user: User = 'compute'): Block {
     const size = this.options.separate === true ? Math.max(1, bytes) : roundUp(Math.max(1, bytes), granularity)
     const spans = this.#pool(size)
-    const span = this.#reuse(spans, size, user) ?? this.#fresh(spans, size)
+    const span = this.#reuse(spans, size, user) ?? this.#fresh(spans, size, user)
     const block = new Block(addressOf(span), span.bytes, (freed) => this.#free(freed))
     this.#spans.set(block, span)
     this.#inUse += span.bytes
@@ -128,7 +128,7 @@ export class Allocator {
     } catch (error) {
       if (!isOutOfMemory(error)) throw error
     }
-    this.order.waitSync(this.order.submitted)
+    this.#settle()
     this.trim()
     try {
       return take()
@@ -174,7 +174,11 @@ export class Allocator {
     if (this.options.separate === true) return undefined
     const done = user === 'compute' ? Number.POSITIVE_INFINITY : this.order.completed
     const found = this.#takeJoined(spans, size, done)
-    if (found !== undefined || this.#cached < ahead) return found
+    return found !== undefined || this.#cached < ahead ? found : this.#awaited(spans, size)
+  }
+
+  /** A free span that is still in use; copies wait for that. */
+  #awaited(spans: Spans, size: number): Span | undefined {
     const awaited = this.#takeJoined(spans, size, Number.POSITIVE_INFINITY)
     if (awaited !== undefined) this.order.copyWaits(awaited.after)
     return awaited
@@ -189,15 +193,21 @@ export class Allocator {
     return spans.take(size, accept)
   }
 
-  /** A span of a new segment; where there is no memory, once more after everything enqueued has run. */
-  #fresh(spans: Spans, size: number): Span {
+  /**
+   * A span of a new segment. Where there is no memory copies take what they have to wait for on the GPU; if there is nothing
+   * either, once more after everything enqueued has run.
+   */
+  #fresh(spans: Spans, size: number, user: User): Span {
     try {
       return this.#cutNew(spans, this.#segmentFor(size), size)
     } catch (error) {
       if (!isOutOfMemory(error)) throw error
     }
-    this.order.waitSync(this.order.submitted)
-    const found = this.options.separate === true ? undefined : this.#takeJoined(spans, size, this.order.completed)
+    const shared = this.options.separate !== true
+    const awaited = shared && user === 'copy' ? this.#awaited(spans, size) : undefined
+    if (awaited !== undefined) return awaited
+    this.#settle()
+    const found = shared ? this.#takeJoined(spans, size, this.order.completed) : undefined
     if (found !== undefined) return found
     this.trim()
     try {
@@ -205,6 +215,11 @@ export class Allocator {
     } catch (error) {
       throw isOutOfMemory(error) ? this.#exhausted(size, error) : error
     }
+  }
+
+  /** Waits for everything that was enqueued: what was to be given back behind it is. */
+  #settle(): void {
+    this.order.waitSync(this.order.submitted)
   }
 
   /** A segment is larger than what is asked for where that is little of what is free. */
