@@ -5,8 +5,8 @@ import type { CompileOptions, Device, DeviceMemory, Executable, Preparation, Sto
 import { type StorageArray, bytesOf, storageArray } from '../tensor/dtype.ts'
 import { InternalError } from '../tensor/errors.ts'
 import { type Program, type TensorType, showType } from '../tensor/program.ts'
-import { at, sizeOf } from '../tensor/shape.ts'
-import { batchAdvice, batchBytes, batchOf, demandOf, demandOfBatch } from './batch-advice.ts'
+import { sizeOf } from '../tensor/shape.ts'
+import { batchAdvice, batchOf, demandOf, demandOfBatch } from './batch-advice.ts'
 import { CudaExecutable } from './executable.ts'
 import { type CudaPlan, fuseSteps } from './fusions/arrange.ts'
 import type { Lowering } from './lower.ts'
@@ -250,7 +250,7 @@ export class CudaDevice implements Device {
     } catch (error) {
       if (!(error instanceof OutOfMemoryError) || batchOf([type]) === undefined) throw error
       const taker = this.executables.find((executable) => executable.takes(type))
-      if (taker !== undefined) throw taker.advised(error)
+      if (taker !== undefined) throw taker.advised(error, false)
       throw error.adding(batchAdvice(demandOfBatch(type), error.available))
     }
   }
@@ -262,10 +262,7 @@ export class CudaDevice implements Device {
     } catch (cause) {
       const error = this.runtime.memory.explain(cause)
       if (!(error instanceof OutOfMemoryError)) throw error
-      const batches = plan.inputs.flatMap((buffer, index) =>
-        donate.includes(index) ? [] : [at(plan.buffers, buffer).type],
-      )
-      throw error.adding(batchAdvice(demandOf(plan, donate, 0), error.available + this.arenaHeld + batchBytes(batches)))
+      throw error.adding(batchAdvice(demandOf(plan, donate, 0), error.available + this.arenaHeld))
     }
   }
 

@@ -94,7 +94,7 @@ export class CudaExecutable implements Executable {
       try {
         return this.#profile === undefined ? run() : this.#profile.around(run)
       } catch (error) {
-        throw this.advised(device.runtime.memory.explain(error))
+        throw this.advised(device.runtime.memory.explain(error), true)
       }
     })
   }
@@ -299,13 +299,14 @@ export class CudaExecutable implements Executable {
     return [...this.#separate.map(({ address }) => address), ...counters]
   }
 
-  /** @internal A lack of memory with a batch that would fit; any other error as it is. */
-  advised(error: unknown): unknown {
+  /** @internal A lack of memory with a batch that would fit; any other error as it is. `arrived`: the GPU has the batch. */
+  advised(error: unknown, arrived: boolean): unknown {
     if (!(error instanceof OutOfMemoryError)) return error
     const { donate } = this.options
     const demand = demandOf(this.plan, donate, this.#memoryBytes - this.plan.arenaBytes)
     const batches = this.#inputTypes.filter((_, index) => !donate.includes(index))
-    return error.adding(batchAdvice(demand, error.available + this.device.arenaHeld + batchBytes(batches)))
+    const held = this.device.arenaHeld + (arrived ? batchBytes(batches) : 0)
+    return error.adding(batchAdvice(demand, error.available + held))
   }
 
   #check(inputs: readonly Storage[]): CudaStorage[] {

@@ -103,6 +103,19 @@ describe('a batch that does not fit', () => {
     for (const storage of range(2).map(() => upload(advised))) device.release(storage)
     await device.close()
   })
+
+  it('is told what the program that takes it would bear, where a batch of that size was compiled for', async () => {
+    sim.memory(40 * mebi)
+    const device = open()
+    const batch = 8192
+    const executable = program(device, batch)
+    const taken = device.upload(new Uint8Array(36 * mebi), { shape: [36 * mebi], dtype: 'u8' })
+    const upload = () => device.upload(new Uint8Array(sizeOf(images(batch).shape)), images(batch))
+    expect(upload).toThrow(/not even one|a batch of \d{1,3} instead of 8192 would fit/) // its upload alone would bear 1,656
+    device.release(taken)
+    executable.release()
+    await device.close()
+  })
 })
 
 describe('memory that the driver takes by itself', () => {
