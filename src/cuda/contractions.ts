@@ -9,6 +9,7 @@ import { PullbackError } from '../tensor/errors.ts'
 import { type LogLevel, logLine } from '../tensor/log.ts'
 import { at } from '../tensor/shape.ts'
 import {
+  type ConvOptions,
   type CudnnSession,
   NoPlanError,
   convCandidates,
@@ -30,6 +31,7 @@ import { matmulProblem, matmulTask, supportedByCublasLt } from './matmul/index.t
 import { preparationOf } from './preparation.ts'
 import type { Runtime, Session } from './runtime/index.ts'
 import { Tuner, TuningCache, type TuningTask, runtimeBench, tuningIdentity, tuningOptions } from './tune/index.ts'
+import { tellOnce } from './told.ts'
 import type { Candidate, Lowered } from './work.ts'
 
 /** How contractions are to be computed. */
@@ -84,14 +86,15 @@ export function openContractions(runtime: Runtime, options: ContractionOptions):
   const tell = (phase: string) => (done: number, total: number) => options.progress?.({ phase, done, total })
   const { precision, deterministic, fusions } = options
   const tuner = new Tuner({ ...asked, bench, cache, note, progress: tell('tuning') })
+  const failed = tellOnce(note)
   const lower = (equation: Contraction): Lowered => {
-    const task = taskOf(equation, session, options)
+    const task = taskOf(equation, session, options, failed)
     return task === undefined ? lowerPlainContraction(equation) : tuner.choose(task)
   }
   const means = {
     cudnn: deviceSession(session.cudnn, session.dnn),
     matmul: session,
-    ...{ precision, deterministic, choice: fusions, lower },
+    ...{ precision, deterministic, choice: fusions, lower, failed },
   }
   const taskOfFused = (fused: Fused): TuningTask => {
     switch (fused.kind) {
@@ -148,11 +151,16 @@ function openCache(session: Session, environment: NodeJS.ProcessEnv, note: (sent
 }
 
 /** The question to the tuner; undefined where only plain kernels of our own take the dtype or the extents. */
-function taskOf(equation: Contraction, session: Session, options: ContractionOptions): TuningTask | undefined {
+function taskOf(
+  equation: Contraction,
+  session: Session,
+  options: ContractionOptions,
+  failed?: ConvOptions['failed'],
+): TuningTask | undefined {
   const plain = (): Candidate => plainCandidate(equation)
   if (equation.primitive !== 'dot')
     return supportedByCudnn(equation)
-      ? convTask(equation, deviceSession(session.cudnn, session.dnn), options, plain)
+      ? convTask(equation, deviceSession(session.cudnn, session.dnn), options, plain, failed)
       : undefined
   const { dtype } = at(equation.outputs, 0).type
   if (dtype === 'i32' || dtype === 'u8' || dtype === 'bool') return undefined
@@ -166,12 +174,14 @@ function convTask(
   session: CudnnSession,
   { precision, deterministic }: ContractionOptions,
   plain: () => Candidate,
+  failed: ConvOptions['failed'],
 ): TuningTask {
   const problem = convProblem(equation, precision)
   const limits = {
     deterministic,
     workspaceBytes: workspaceFor(problem.dtype),
     compiledEngines: proposalLimits.compiled,
+    ...(failed === undefined ? {} : { failed }),
   }
   const own = (): readonly Candidate[] => {
     const grouped = groupedCandidate(equation)

@@ -6,10 +6,11 @@ import { type StorageArray, bytesOf, storageArray } from '../tensor/dtype.ts'
 import { InternalError } from '../tensor/errors.ts'
 import { type Program, type TensorType, showType } from '../tensor/program.ts'
 import { sizeOf } from '../tensor/shape.ts'
+import { batchAdvice, batchOf, demandOf, demandOfBatch } from './batch-advice.ts'
 import { CudaExecutable } from './executable.ts'
-import { fuseSteps } from './fusions/arrange.ts'
+import { type CudaPlan, fuseSteps } from './fusions/arrange.ts'
 import type { Lowering } from './lower.ts'
-import { type Block, type ReadPlace, type Runtime, attempt } from './runtime/index.ts'
+import { type Block, OutOfMemoryError, type ReadPlace, type Runtime, attempt } from './runtime/index.ts'
 import { CudaStorage, liveStorage } from './storage.ts'
 import { tellCompilation } from './told.ts'
 import type { Tuner } from './tune/index.ts'
@@ -29,6 +30,8 @@ export interface DeviceSettings {
   readonly profile?: boolean
   /** Whether contractions may be one step with the kernels behind them. */
   readonly fusions: boolean
+  /** Whether each result of the compiler is checked, also where the process does not ask for it by PULLBACK_VERIFY=1. */
+  readonly verify?: boolean
 }
 
 /** The device behind `cudaDevice`; shared with its executables, not public. */
@@ -74,7 +77,7 @@ export class CudaDevice implements Device {
     if (data.byteLength !== bytes || data.constructor !== storageArray(type.dtype, 0).constructor)
       throw new InternalError(`upload of a ${data.constructor.name} with ${data.length} elements as ${showType(type)}`)
     return this.use('upload', () => {
-      const block = this.runtime.memory.allocate(bytes, 'copy')
+      const block = this.#blockFor(bytes, type)
       try {
         // work of its own, so that the block is not used elsewhere before the copy has arrived
         this.runtime.queue.submit('upload', () => this.runtime.staging.upload(block.address, data))
@@ -124,12 +127,13 @@ export class CudaDevice implements Device {
   compile(program: Program, options: CompileOptions): Executable {
     return this.use(options.label, () => {
       const began = performance.now()
-      const plan = compileProgram(program, { optimize: options.optimize, donate: options.donate })
+      const verify = this.settings.verify === true || process.env['PULLBACK_VERIFY'] === '1'
+      const plan = compileProgram(program, { optimize: options.optimize, donate: options.donate, verify })
       const planned = performance.now()
       const types = program.outputs.map(({ type }) => type)
       const fuses = this.settings.fusions && options.optimize === 'fuse'
-      const steps = fuses ? fuseSteps(plan, process.env['PULLBACK_VERIFY'] === '1') : plan
-      const executable = new CudaExecutable(this, plan, steps, types, options)
+      const steps = fuses ? fuseSteps(plan, verify) : plan
+      const executable = this.#advising(steps, options, () => new CudaExecutable(this, plan, steps, types, options))
       this.#executables.add(executable)
       const ready = performance.now()
       tellCompilation(this, options.label, program.equations.length, executable, [planned - began, ready - planned])
@@ -220,6 +224,11 @@ export class CudaDevice implements Device {
     return this.#arena
   }
 
+  /** @internal Bytes of that arena as it is. */
+  get arenaHeld(): number {
+    return this.#arena?.bytes ?? 0
+  }
+
   /** @internal Forgets an executable and gives the arena back if the others need much less. */
   forget(executable: CudaExecutable): void {
     this.#executables.delete(executable)
@@ -234,6 +243,29 @@ export class CudaDevice implements Device {
     const largest = [...this.#live].sort(([a], [b]) => b.bytes - a.bytes).slice(0, 3)
     const arena = this.#arena === undefined ? [] : [`arena (${this.#arena.bytes} bytes)`]
     return [...arena, ...largest.map(([block, type]) => `${showType(type)} (${block.bytes} bytes)`)].join(', ')
+  }
+
+  /** The block of an upload; where there is none for a batch, the error says which would fit the programs that take it. */
+  #blockFor(bytes: number, type: TensorType): Block {
+    try {
+      return this.runtime.memory.allocate(bytes, 'copy')
+    } catch (error) {
+      if (!(error instanceof OutOfMemoryError) || batchOf([type]) === undefined) throw error
+      const taker = this.executables.find((executable) => executable.takes(type))
+      if (taker !== undefined) throw taker.advised(error, false)
+      throw error.adding(batchAdvice(demandOfBatch(type), error.available))
+    }
+  }
+
+  /** What `make` makes of a plan; a lack of memory comes with a batch that would fit. */
+  #advising<T>(plan: CudaPlan, { donate }: CompileOptions, make: () => T): T {
+    try {
+      return make()
+    } catch (cause) {
+      const error = this.runtime.memory.explain(cause)
+      if (!(error instanceof OutOfMemoryError)) throw error
+      throw error.adding(batchAdvice(demandOf(plan, donate, 0), error.available + this.arenaHeld))
+    }
   }
 
   /** What was measured of the programs; a device that has failed has nothing to tell. */

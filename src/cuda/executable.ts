@@ -7,7 +7,7 @@ import { bytesOf } from '../tensor/dtype.ts'
 import { InternalError } from '../tensor/errors.ts'
 import { type TensorType, sameType, showType } from '../tensor/program.ts'
 import { at, sizeOf, zip } from '../tensor/shape.ts'
-import { batchAdvice, batchOf } from './batch-advice.ts'
+import { batchAdvice, batchBytes, demandOf } from './batch-advice.ts'
 import type { CudaDevice } from './device.ts'
 import type { CudaPlan } from './fusions/arrange.ts'
 import type { Stream } from './ffi/driver-queues.ts'
@@ -100,7 +100,7 @@ export class CudaExecutable implements Executable {
       try {
         return this.#profile === undefined ? run() : this.#profile.around(run)
       } catch (error) {
-        throw error instanceof OutOfMemoryError ? this.#advised(error) : error
+        throw this.advised(device.runtime.memory.explain(error), true)
       }
     })
   }
@@ -113,6 +113,11 @@ export class CudaExecutable implements Executable {
   /** What it is called. */
   get label(): string {
     return this.options.label
+  }
+
+  /** Whether it takes a batch of this type. */
+  takes(type: TensorType): boolean {
+    return this.#inputTypes.some((taken, index) => sameType(taken, type) && !this.options.donate.includes(index))
   }
 
   /** For each step of the plan how it is done. */
@@ -301,11 +306,14 @@ export class CudaExecutable implements Executable {
     return [...this.#separate.map(({ address }) => address), ...counters]
   }
 
-  #advised(error: OutOfMemoryError): OutOfMemoryError {
-    const inputs = this.#inputTypes.filter((_, index) => !this.options.donate.includes(index))
-    const had = error.asked >= this.arenaBytes ? 0 : this.arenaBytes
-    const advice = batchAdvice(batchOf(inputs), error.asked + had, error.available + had)
-    return new OutOfMemoryError(`${error.message}${advice}`, error.asked, error.available, { cause: error.cause })
+  /** @internal A lack of memory with a batch that would fit; any other error as it is. `arrived`: the GPU has the batch. */
+  advised(error: unknown, arrived: boolean): unknown {
+    if (!(error instanceof OutOfMemoryError)) return error
+    const { donate } = this.options
+    const demand = demandOf(this.plan, donate, this.#memoryBytes - this.plan.arenaBytes)
+    const batches = this.#inputTypes.filter((_, index) => !donate.includes(index))
+    const held = this.device.arenaHeld + (arrived ? batchBytes(batches) : 0)
+    return error.adding(batchAdvice(demand, error.available + held))
   }
 
   #check(inputs: readonly Storage[]): CudaStorage[] {

@@ -39,7 +39,7 @@ export interface CudaOptions {
  * PULLBACK_CACHE_LIMIT (how many bytes they may take), PULLBACK_GRAPHS=0 (launch each step by itself instead of replaying a
  * recorded graph), PULLBACK_PROFILE=1 (the time of each step on stderr at the end; nothing is recorded then, and each run
  * waits for the one before), PULLBACK_TUNE=heuristics (take the libraries' first proposals instead of timing them),
- * PULLBACK_TUNE_SECONDS (how long timing may take), PULLBACK_VERIFY=1 (compare each chosen way with a plain one),
+ * PULLBACK_TUNE_SECONDS (how long timing may take), PULLBACK_VERIFY=1 (check what the compiler makes, and compare each chosen way with a plain one; no other value does),
  * PULLBACK_FUSIONS=never (each step of the plan by itself) or always, PULLBACK_CUDA_MEMORY=separate (each temporary its own allocation, filled with NaN before each run: for finding faults).
  *
  * @throws PullbackError 'device' with the first thing that is wrong, in one sentence; ValueError for a bad variable.
@@ -65,6 +65,7 @@ export function cudaDevice(options: CudaOptions = {}): Device {
       details: () => ({ ...libraryDetails(found), ...describeUse(runtime, contractions, asked) }),
       profile: options.profile ?? environment['PULLBACK_PROFILE'] === '1',
       fusions: fusions !== 'never',
+      verify: environment['PULLBACK_VERIFY'] === '1',
     }
     made.device = new CudaDevice(runtime, settings)
     return made.device

@@ -202,8 +202,11 @@ export function record(driver: Driver, queue: Queue, enqueue: (stream: Stream) =
     driver.beginCapture(stream)
     enqueue(stream)
     const graph = driver.endCapture(stream)
-    queue.afterwards(() => driver.destroyGraph(graph))
-    return driver.instantiateGraph(graph)
+    try {
+      return driver.instantiateGraph(graph)
+    } finally {
+      queue.afterwards(() => driver.destroyGraph(graph)) // not before: for want of memory the driver may be asked twice
+    }
   } catch (error) {
     for (let attempts = 0; attempts < 2; attempts++) attempt(() => abandon(driver, queue, stream))
     throw error

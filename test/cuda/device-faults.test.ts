@@ -122,10 +122,12 @@ describe('memory that runs out', () => {
         { shape: [8, 224, 224, 3], dtype: 'f32' },
       ]),
     ).toBe(64)
-    expect(batchAdvice(undefined, 10, 5)).toBe('')
-    expect(batchAdvice(256, 100, 50)).toMatch(/a batch of 120 instead of 256/)
-    expect(batchAdvice(256, 100, 120)).toMatch(/a batch of 255 instead/)
-    expect(batchAdvice(4, 100, 10)).toMatch(/not even one of the 4/)
+    expect(batchAdvice({ batch: undefined, examples: 10, fixed: 0 }, 5)).toBe('')
+    expect(batchAdvice({ batch: 256, examples: 100, fixed: 0 }, 50)).toMatch(/a batch of 120 instead of 256/)
+    expect(batchAdvice({ batch: 256, examples: 100, fixed: 20 }, 50)).toMatch(/a batch of 64 instead of 256/)
+    expect(batchAdvice({ batch: 256, examples: 100, fixed: 0 }, 120)).toMatch(/a batch of 255 instead/)
+    expect(batchAdvice({ batch: 4, examples: 100, fixed: 0 }, 10)).toMatch(/not even one of the 4/)
+    expect(batchAdvice({ batch: 4, examples: 10, fixed: 100 }, 50)).toMatch(/not even one of the 4/)
   })
 })
 

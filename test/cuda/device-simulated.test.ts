@@ -3,10 +3,11 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { cudaDevice } from '../../src/cuda/index.ts'
 import type { Device, Storage } from '../../src/tensor/device.ts'
 import { PullbackError } from '../../src/tensor/errors.ts'
+import { variable } from '../../src/tensor/program.ts'
 import { range } from '../../src/tensor/shape.ts'
 import { type Simulation, simulation } from '../sim/library.ts'
 import { compile, filled, first, step, stepped, upload, vector } from './device-harness.ts'
@@ -96,6 +97,31 @@ describe('the device over the simulated CUDA', () => {
     expect(() => open({}, 4)).toThrow(/^\[cuda\] expected the number of a GPU, 0 to 0, got 4\./)
     expect(() => open({ PULLBACK_GRAPHS: 'no' })).toThrow(/expected PULLBACK_GRAPHS to be 1 or 0, got 'no'/)
     expect(() => open({ PULLBACK_CUDA_MEMORY: 'x' })).toThrow(/to be planned or separate, got 'x'/)
+    nothingLeft()
+  })
+
+  it('checks what the compiler makes where its environment or the process says so by 1, and only then', async () => {
+    const x = variable({ shape: [4], dtype: 'f32' })
+    const y = variable({ shape: [4], dtype: 'f64' })
+    const equations = [{ primitive: 'neg', inputs: [x], params: {}, outputs: [y] } as const]
+    const compiling = (environment: Readonly<Record<string, string>>) => {
+      const device = open(environment)
+      const options = { optimize: 'none', donate: [], label: 'wrong' } as const
+      return { device, compile: () => device.compile({ inputs: [x], equations, outputs: [y] }, options) }
+    }
+    for (const [process, environment, checked] of [
+      ['1', {}, true],
+      ['0', { PULLBACK_VERIFY: '1' }, true],
+      ['0', { PULLBACK_VERIFY: '0' }, false],
+      ['', {}, false],
+    ] as const) {
+      vi.stubEnv('PULLBACK_VERIFY', process)
+      const { device, compile: broken } = compiling(environment)
+      if (checked) expect(broken).toThrow(/should give f32\[4\], is declared as f64\[4\]/)
+      else expect(broken).not.toThrow()
+      await device.close()
+    }
+    vi.unstubAllEnvs()
     nothingLeft()
   })
 

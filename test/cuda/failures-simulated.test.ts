@@ -4,7 +4,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { cudaDevice } from '../../src/cuda/index.ts'
 import type { Device } from '../../src/tensor/device.ts'
 import { PullbackError } from '../../src/tensor/errors.ts'
@@ -131,4 +131,56 @@ it('each call that fails is a clear error, leaves nothing behind, and spoils no 
     libraries.add(/^(?:cudnn|cublasLt|cu)/.exec(failed)?.[0] ?? failed)
   }
   expect([...libraries].sort()).toEqual(['cu', 'cublasLt', 'cudnn'])
+})
+
+/** Refusals that leave the GPU usable: a wrong argument, no memory, a bad handle, a recording made invalid. */
+const harmless = [1, 2, 400, 901]
+
+it.each(harmless)('a call of the driver that answers %i likewise', { timeout: 120_000 }, async (status) => {
+  sim.reset()
+  sim.seed(0)
+  const { sums: expected } = await tried() // compiles what is then found on disk
+  sim.reset()
+  await tried()
+  const { calls } = sim.report()
+  let errors = 0
+  const first = 1 + stride * harmless.indexOf(status)
+  for (let failAt = first; failAt <= calls; failAt += harmless.length * stride) {
+    sim.reset()
+    sim.failAt(failAt, status)
+    const { sums, error } = await tried()
+    const { failed, violations, memory, live, retained } = sim.report()
+    const where = `call ${failAt}, ${failed}, status ${status}: ${String(error)}`
+    expect({ violations, memory, live, retained }, where).toEqual({
+      ...{ violations: [], memory: [], live: {}, retained: 0 },
+    })
+    if (error !== undefined) expect(error, where).toBeInstanceOf(PullbackError)
+    if (error === undefined || sums.length > 0) expect(sums, where).toEqual(expected)
+    errors += error === undefined ? 0 : 1
+  }
+  expect(errors).toBeGreaterThan(0)
+})
+
+it('a plan that cuDNN fails to make is told once, by name, and left out', { timeout: 120_000 }, async () => {
+  sim.reset()
+  sim.seed(0)
+  const { sums: expected } = await tried()
+  const finalized = sim.report().counts['cudnnBackendFinalize'] ?? 0
+  const lines: string[] = []
+  const written = vi.spyOn(process.stderr, 'write').mockImplementation((text) => lines.push(String(text)) > 0)
+  try {
+    for (let failAt = 1; failAt <= finalized && lines.length === 0; failAt++) {
+      sim.reset()
+      sim.failAt(failAt, 4000, 'cudnnBackendFinalize')
+      const { sums, error } = await tried()
+      if (error === undefined) expect(sums).toEqual(expected)
+      expect(sim.report()).toMatchObject({ violations: [], memory: [], live: {} })
+    }
+  } finally {
+    written.mockRestore()
+  }
+  expect(lines.length).toBe(1)
+  expect(lines[0]).toMatch(
+    /^pullback: cuDNN failed to plan cudnn:engine \d+.*, which is left out: cudnnBackendFinalize/,
+  )
 })

@@ -36,8 +36,11 @@ export interface SimReport {
 export interface SimControls {
   /** Orders of streams, blocks, warps and threads: 0 is natural and as late as can be. */
   seed(value: number): void
-  /** The n-th counted call from now fails, once; 0 takes that back. */
-  failAt(n: number): void
+  /**
+   * The n-th counted call from now fails, once; 0 takes that back. `status` is what it answers, if it is one of the driver's;
+   * what is typical otherwise. With `call` only calls of that name count, of whatever library.
+   */
+  failAt(n: number, status?: number, call?: string): void
   /** Bytes of device memory; 8 GiB at first. */
   memory(bytes: number): void
   /** Allocations end where a page that faults begins, aligned to so many bytes; 0: they begin behind such a page. */
@@ -91,7 +94,7 @@ function names(path: string): readonly string[] {
 function controls(path: string, compile: CompileMode): SimControls {
   const library = koffi.load(path)
   const seed = library.func('void sim_seed(uint64_t value)')
-  const fail = library.func('void sim_fail(int64_t n)')
+  const fail = library.func('void sim_fail(int64_t n, int status, const char *call)')
   const memory = library.func('void sim_memory(uint64_t total)')
   const align = library.func('void sim_align(uint32_t alignment)')
   const report = library.func('const char *sim_report()')
@@ -99,7 +102,7 @@ function controls(path: string, compile: CompileMode): SimControls {
   library.func('void sim_defer(int on)')(compile === 'defer' ? 1 : 0)
   return {
     seed: (value) => void seed(value),
-    failAt: (n) => void fail(n),
+    failAt: (n, status = 0, call = '') => void fail(n, status, call),
     memory: (bytes) => void memory(bytes),
     alignRight: (bytes) => void align(bytes),
     report: () => JSON.parse(String(report())) as SimReport,

@@ -25,6 +25,8 @@ export interface ConvOptions {
   readonly compiledEngines?: number
   /** Hears of each configuration that is passed over, by its id, and why. */
   readonly dropped?: (id: string, why: string) => void
+  /** Hears of each of them that cuDNN failed to plan, where others are refused. */
+  readonly failed?: (id: string, error: CudaError) => void
 }
 
 /** No configuration is left for a convolution. */
@@ -95,7 +97,7 @@ export function convFromRecipe(
   const request = { session, problem, options, graph: convGraph(problem, options.fusion) }
   const entry = readRecipe(recipe)
   if (entry?.graph !== keyOf(request)) return undefined
-  const plan = unlessRefused(() => planFromJson(session, entry.plan))
+  const plan = unlessRefused(() => planFromJson(session, entry.plan), entry.id, options)
   if (typeof plan === 'string') return undefined
   if (refusal(plan.configuration, problem, rulesOf(options)) === undefined && fits(plan, options))
     return asCandidate(request, entry.id, plan)
@@ -139,7 +141,7 @@ function candidate(search: Search, configuration: Descriptor): Candidate | undef
   const late = compiles && search.compiled.size >= (options.compiledEngines ?? Number.POSITIVE_INFINITY)
   const why = refusal(said, problem, rulesOf(options)) ?? (late ? 'would compile its kernel, as others did' : undefined)
   if (compiles && why === undefined) search.compiled.add(id)
-  const plan = why ?? unlessRefused(() => planFromConfiguration(session, configuration, said))
+  const plan = why ?? unlessRefused(() => planFromConfiguration(session, configuration, said), id, options)
   if (typeof plan !== 'string' && fits(plan, options)) return asCandidate(search, id, plan, search.hold())
   const reason = typeof plan === 'string' ? plan : `${Math.ceil(plan.workspaceBytes / 1e6)} MB of workspace`
   if (typeof plan !== 'string') plan.release()
@@ -167,13 +169,20 @@ function asCandidate(request: Request, id: string, plan: ExecutionPlan, letGo?: 
   }
 }
 
-/** A plan, or why cuDNN refuses it. A lack of memory is no refusal. */
-function unlessRefused(make: () => ExecutionPlan): ExecutionPlan | string {
+/** Whether cuDNN says that it does not support something: the statuses from 3000 on are one family. */
+export function isRefusal({ library, status }: CudaError): boolean {
+  return library === 'cuDNN' && Math.floor(status / 1000) === 3
+}
+
+/** A plan, or why there is none: refusals are ordinary, failures are told. A lack of memory is neither. */
+function unlessRefused(make: () => ExecutionPlan, id: string, options: ConvOptions): ExecutionPlan | string {
   try {
     return make()
   } catch (error) {
-    if (error instanceof CudaError && error.library === 'cuDNN' && error.code !== 'out-of-memory')
+    if (error instanceof CudaError && error.library === 'cuDNN' && error.code !== 'out-of-memory') {
+      if (!isRefusal(error)) options.failed?.(id, error)
       return `${error.statusName} at finalization`
+    }
     throw error
   }
 }

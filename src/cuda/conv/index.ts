@@ -7,6 +7,7 @@ export {
   convKey,
   convOperands,
   defaultWorkspaceBytes,
+  isRefusal,
 } from './candidates.ts'
 export type {
   Epilogue,

@@ -25,7 +25,7 @@ export class CudaError extends PullbackError {
     const said = text === '' || text === name ? '' : `: ${text}`
     super(
       outOfMemory(library, status) ? 'out-of-memory' : 'device',
-      `[cuda] ${call} (${library}) failed with status ${status}, ${name}${said}. ${advice(library, status)}`,
+      `[cuda] ${call} (${library}) failed with status ${status}, ${name}${said}. ${advice(library, call, status)}`,
     )
     this.name = 'CudaError'
     this.library = library
@@ -65,7 +65,7 @@ function outOfMemory(library: LibraryName, status: number): boolean {
 }
 
 const driverAdvice: Readonly<Record<number, string>> = {
-  2: 'Use a smaller batch, or free memory on the GPU.',
+  2: 'Use a smaller batch, or free memory on the GPU: nvidia-smi shows which processes hold it.',
   34: 'This libcuda is a stub of the toolkit: take its folder out of the library path and install the NVIDIA driver.',
   35: 'The driver is older than the libraries: install a newer NVIDIA driver.',
   46: 'Another process holds the GPU, or it is in a prohibited compute mode: see nvidia-smi.',
@@ -79,7 +79,24 @@ const driverAdvice: Readonly<Record<number, string>> = {
   804: 'The forward-compatibility libcuda does not support this GPU: take it out of the library path.',
 }
 
-function advice(library: LibraryName, status: number): string {
+/**
+ * What opens a device, and the statuses besides those for lack of memory that say no more than that something is in the way.
+ * Nothing of ours is on the GPU yet: where its memory is taken, others have it.
+ */
+const opening: Readonly<Record<string, readonly number[]>> = {
+  cuDevicePrimaryCtxRetain: [],
+  cudnnCreate: [1001, 4000],
+  cublasLtCreate: [1, 14],
+}
+
+function advice(library: LibraryName, call: string, status: number): string {
+  const vague = opening[call]
+  if (vague !== undefined && outOfMemory(library, status))
+    return 'Other processes hold the memory of this GPU: see nvidia-smi, end them, or choose another GPU with CUDA_VISIBLE_DEVICES.'
+  if (vague?.includes(status) === true)
+    return 'The GPU cannot be used, or other processes hold its memory: see nvidia-smi, or use the cpu device.'
+  if (call === 'cuMemHostAlloc' && outOfMemory(library, status))
+    return 'This machine has no memory left to pin: end other programs, or use a smaller batch.'
   const known = library === 'driver' ? driverAdvice[status] : undefined
   if (known !== undefined) return known
   if (library === 'cuDNN' && status === 1001)

@@ -7,12 +7,14 @@ import { at } from '../../tensor/shape.ts'
 import {
   type ConvEquation,
   type ConvFusion,
+  type ConvOptions,
   type ConvPrecision,
   type CudnnSession,
   convCandidates,
   convFromRecipe,
   convKey,
   convProblem,
+  isRefusal,
   NoPlanError,
 } from '../conv/index.ts'
 import { CudaError } from '../ffi/status.ts'
@@ -47,6 +49,8 @@ export interface FusionMeans {
   readonly choice: FusionChoice
   /** The most scratch memory of a library's candidate, in bytes. */
   readonly workspaceBytes: number
+  /** Hears of what cuDNN fails to plan, where it does not refuse. */
+  readonly failed?: NonNullable<ConvOptions['failed']>
   /** The tuner's choice for a contraction by itself. */
   lower(equation: Contraction): Lowered
 }
@@ -103,7 +107,7 @@ function* inOrder(
   const fusedFirst = means.choice === 'always' || own.length > 0 || savesFullPass(fusion)
   if (!fusedFirst) yield separate()
   let found = own.length
-  for (const candidate of proposed(library)) {
+  for (const candidate of proposed(library, means.failed)) {
     found += 1
     yield candidate
   }
@@ -127,12 +131,12 @@ interface Library {
   restore(id: string, recipe: string): Candidate | undefined
 }
 
-/** The library's first ways; none where it has none, or fails in another way than for want of memory. */
-function* proposed(library: Library): Generator<Candidate, void, undefined> {
-  for (const list of library.lists) yield* first(list)
+/** The library's first ways; none where it has none, or fails in another way than for want of memory, which is told. */
+function* proposed(library: Library, failed: FusionMeans['failed']): Generator<Candidate, void, undefined> {
+  for (const list of library.lists) yield* first(list, failed)
 }
 
-function* first(list: () => Iterable<Candidate>): Generator<Candidate, void, undefined> {
+function* first(list: () => Iterable<Candidate>, failed: FusionMeans['failed']): Generator<Candidate, void, undefined> {
   let left = mostProposals
   try {
     for (const candidate of list()) {
@@ -140,8 +144,9 @@ function* first(list: () => Iterable<Candidate>): Generator<Candidate, void, und
       if (--left === 0) return
     }
   } catch (error) {
-    const refused = error instanceof CudaError && error.library === 'cuDNN' && error.code !== 'out-of-memory'
-    if (!refused && !(error instanceof NoPlanError)) throw error
+    if (error instanceof NoPlanError) return
+    if (!(error instanceof CudaError) || error.library !== 'cuDNN' || error.code === 'out-of-memory') throw error
+    if (!isRefusal(error)) failed?.('a fused graph', error)
   }
 }
 
@@ -166,9 +171,10 @@ function lastPart({ last }: Extract<Fusion['way'], { kind: 'statistics' }>): rea
 
 /** cuDNN, and our kernels for what it leaves. */
 function convolutionLibrary(fusion: Fusion, equation: ConvEquation, means: FusionMeans): Library {
-  const { cudnn, precision, deterministic, workspaceBytes } = means
+  const { cudnn, precision, deterministic, workspaceBytes, failed } = means
   const problem = convProblem(equation, precision)
-  const options = { fusion: convFusion(fusion), deterministic, workspaceBytes }
+  const told = failed === undefined ? {} : { failed }
+  const options = { fusion: convFusion(fusion), deterministic, workspaceBytes, ...told }
   const parts = (lowered: Candidate): Candidate =>
     compose(lowered.id, [...partsOf(fusion.before), ...fusedParts(fusion, lowered)], fusion.inside, lowered.recipe)
   const list = (candidates: () => Iterable<Candidate>) =>

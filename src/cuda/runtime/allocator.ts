@@ -3,8 +3,10 @@
 import { InternalError, PullbackError } from '../../tensor/errors.ts'
 import type { DeviceMemory } from '../../tensor/device.ts'
 import type { MemoryCalls } from '../ffi/driver-memory.ts'
+import { CudaError } from '../ffi/status.ts'
 import type { DevicePointer } from '../ffi/values.ts'
 import { allOf, attempt } from './cleanup.ts'
+import { isOutOfMemory } from './failure.ts'
 import { type Segment, type Span, Spans, addressOf } from './spans.ts'
 
 /** A piece of device memory with one or more holders; 512-byte aligned, and free again when the last one lets go. */
@@ -40,7 +42,7 @@ export class Block {
 export class OutOfMemoryError extends PullbackError {
   constructor(
     message: string,
-    /** Bytes asked for. */
+    /** Bytes asked for; 0 where a library took them and did not say. */
     readonly asked: number,
     /** Bytes that could have been had. */
     readonly available: number,
@@ -48,6 +50,11 @@ export class OutOfMemoryError extends PullbackError {
   ) {
     super('out-of-memory', message, options)
     this.name = 'OutOfMemoryError'
+  }
+
+  /** The same with more to say. */
+  adding(sentence: string): OutOfMemoryError {
+    return new OutOfMemoryError(`${this.message}${sentence}`, this.asked, this.available, { cause: this.cause })
   }
 }
 
@@ -74,6 +81,8 @@ const smallest = 2 ** 20
 const ahead = 2 ** 29
 const smallSegment = 2 * 2 ** 20
 const largeSegment = 20 * 2 ** 20
+/** What is free is plenty for this many times what would lie idle in a segment. */
+const plenty = 16
 
 /** Allocates the device memory of one GPU. */
 export class Allocator {
@@ -99,12 +108,39 @@ export class Allocator {
   allocate(bytes: number, user: User = 'compute'): Block {
     const size = this.options.separate === true ? Math.max(1, bytes) : roundUp(Math.max(1, bytes), granularity)
     const spans = this.#pool(size)
-    const span = this.#reuse(spans, size, user) ?? this.#fresh(spans, size)
+    const span = this.#reuse(spans, size, user) ?? this.#fresh(spans, size, user)
     const block = new Block(addressOf(span), span.bytes, (freed) => this.#free(freed))
     this.#spans.set(block, span)
     this.#inUse += span.bytes
     this.#peak = Math.max(this.#peak, this.#inUse)
     return block
+  }
+
+  /**
+   * Does what takes memory from the driver by itself, as loading code does: where there is none, once more after everything
+   * enqueued has run and what nobody uses has gone back. Nothing may be under capture.
+   *
+   * @throws OutOfMemoryError with what is free, in use and cached, and the largest owners.
+   */
+  relieved<T>(take: () => T): T {
+    try {
+      return take()
+    } catch (error) {
+      if (!isOutOfMemory(error)) throw error
+    }
+    this.#settle()
+    this.trim()
+    try {
+      return take()
+    } catch (error) {
+      throw this.explain(error)
+    }
+  }
+
+  /** A lack of the GPU's memory with the figures, if it has none yet; any other error as it is. */
+  explain(error: unknown): unknown {
+    const known = !isOutOfMemory(error) || isOfHost(error) || hasFigures(error)
+    return known ? error : this.#exhausted(0, error)
   }
 
   /** Returns to the driver what nobody holds and no work uses any more. */
@@ -138,7 +174,11 @@ export class Allocator {
     if (this.options.separate === true) return undefined
     const done = user === 'compute' ? Number.POSITIVE_INFINITY : this.order.completed
     const found = this.#takeJoined(spans, size, done)
-    if (found !== undefined || this.#cached < ahead) return found
+    return found !== undefined || this.#cached < ahead ? found : this.#awaited(spans, size)
+  }
+
+  /** A free span that is still in use; copies wait for that. */
+  #awaited(spans: Spans, size: number): Span | undefined {
     const awaited = this.#takeJoined(spans, size, Number.POSITIVE_INFINITY)
     if (awaited !== undefined) this.order.copyWaits(awaited.after)
     return awaited
@@ -153,16 +193,21 @@ export class Allocator {
     return spans.take(size, accept)
   }
 
-  /** A span of a new segment; where there is no memory, once more after everything enqueued has run. */
-  #fresh(spans: Spans, size: number): Span {
-    const bytes = this.options.separate === true ? size : segmentBytes(size)
+  /**
+   * A span of a new segment. Where there is no memory copies take what they have to wait for on the GPU; if there is nothing
+   * either, once more after everything enqueued has run.
+   */
+  #fresh(spans: Spans, size: number, user: User): Span {
     try {
-      return this.#cutNew(spans, bytes, size)
+      return this.#cutNew(spans, this.#segmentFor(size), size)
     } catch (error) {
       if (!isOutOfMemory(error)) throw error
     }
-    this.order.waitSync(this.order.submitted)
-    const found = this.options.separate === true ? undefined : this.#takeJoined(spans, size, this.order.completed)
+    const shared = this.options.separate !== true
+    const awaited = shared && user === 'copy' ? this.#awaited(spans, size) : undefined
+    if (awaited !== undefined) return awaited
+    this.#settle()
+    const found = shared ? this.#takeJoined(spans, size, this.order.completed) : undefined
     if (found !== undefined) return found
     this.trim()
     try {
@@ -170,6 +215,17 @@ export class Allocator {
     } catch (error) {
       throw isOutOfMemory(error) ? this.#exhausted(size, error) : error
     }
+  }
+
+  /** Waits for everything that was enqueued: what was to be given back behind it is. */
+  #settle(): void {
+    this.order.waitSync(this.order.submitted)
+  }
+
+  /** A segment is larger than what is asked for where that is little of what is free. */
+  #segmentFor(size: number): number {
+    const bytes = this.options.separate === true ? size : segmentBytes(size)
+    return bytes > size && bytes - size > this.driver.memoryInfo().free / plenty ? size : bytes
   }
 
   /** The beginning of a new segment. */
@@ -186,8 +242,9 @@ export class Allocator {
     const cached = this.#cached
     const others = total - free - this.#inUse - cached
     const elsewhere = others > total / 16 ? ` ${others} bytes are held by others: see nvidia-smi.` : ''
+    const wanted = asked === 0 ? `device memory for ${takerOf(cause)}` : `${asked} bytes of device memory`
     return new OutOfMemoryError(
-      `[cuda] expected ${asked} bytes of device memory, got none: ${free} of ${total} are free, ${this.#inUse} in use here, ` +
+      `[cuda] expected ${wanted}, got none: ${free} of ${total} are free, ${this.#inUse} in use here, ` +
         `${cached} cached in smaller pieces.${elsewhere} Largest: ${this.owners()}. Use a smaller batch, or dispose of tensors that are no longer needed.`,
       asked,
       free,
@@ -223,6 +280,19 @@ function roundUp(bytes: number, multiple: number): number {
   return Math.ceil(bytes / multiple) * multiple
 }
 
-function isOutOfMemory(error: unknown): boolean {
-  return error instanceof PullbackError && error.code === 'out-of-memory'
+/** Whether the error, or what caused it, has the figures already. */
+function hasFigures(error: unknown): boolean {
+  return error instanceof OutOfMemoryError || (error instanceof Error && hasFigures(error.cause))
+}
+
+/** Whether it is this machine's memory that there is not enough of. */
+function isOfHost(error: unknown): boolean {
+  return error instanceof CudaError && error.call === 'cuMemHostAlloc'
+}
+
+/** Who took memory that is not there, as far as the error tells. */
+function takerOf(error: unknown): string {
+  if (error instanceof CudaError) return `${error.call} (${error.library})`
+  if (error instanceof Error && error.cause !== undefined) return takerOf(error.cause)
+  return error instanceof Error ? error.message : String(error)
 }

@@ -28,6 +28,11 @@ export function isSticky(error: unknown): boolean {
   return (error instanceof CudaError && error.library === 'driver' && sticky.has(error.status)) || isSticky(error.cause)
 }
 
+/** Whether something failed for want of memory. */
+export function isOutOfMemory(error: unknown): boolean {
+  return error instanceof PullbackError && error.code === 'out-of-memory'
+}
+
 /** The one error that everybody gets once a device has failed; `label` is what ran at the time, if that is known. */
 export function deviceFailure(error: unknown, label: string | undefined): PullbackError {
   const said = error instanceof Error ? error.message.replace(/^\[cuda\] /, '') : String(error)

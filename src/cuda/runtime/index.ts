@@ -4,6 +4,7 @@ import { cacheFolder } from '../../compile/cache-folder.ts'
 import { cacheLimit, trimCacheOnce } from '../../compile/cache-trim.ts'
 import { InternalError } from '../../tensor/errors.ts'
 import type { Probe } from '../discovery-probe.ts'
+import type { Driver } from '../ffi/driver.ts'
 import type { Native } from '../ffi/loader.ts'
 import { Allocator } from './allocator.ts'
 import { type Cleanup, allOf, allOrNothing, attempt } from './cleanup.ts'
@@ -76,13 +77,25 @@ function assemble(
   const target = { architecture: gpu.architecture, versions: [versions.nvrtc, versions.driver] }
   const memory = new Allocator(driver, queue, owners, { separate })
   const cubins = new Cubins(nvrtc, join(cache, 'cubin'), target, () => trimCacheOnce(cache, limit))
+  const relieved = relieving(driver, memory)
   return {
-    session,
+    session: { ...session, driver: relieved },
     queue,
     memory,
     cubins,
     counters: new Counters(driver, queue, memory),
     staging: new Staging(driver, native, queue, noted),
-    modules: new Modules(driver, cubins, noted),
+    modules: new Modules(relieved, cubins, noted),
+  }
+}
+
+/** The driver, whose calls that take memory by themselves are tried again with what could be given back to it. */
+function relieving(driver: Driver, memory: Allocator): Driver {
+  return {
+    ...driver,
+    loadModule: (image) => memory.relieved(() => driver.loadModule(image)),
+    kernel: (module, name) => memory.relieved(() => driver.kernel(module, name)),
+    instantiateGraph: (graph) => memory.relieved(() => driver.instantiateGraph(graph)),
+    launchGraph: (graph, stream) => memory.relieved(() => driver.launchGraph(graph, stream)),
   }
 }

@@ -2,14 +2,16 @@
 // numbers, because a GPU multiplies zeros faster than numbers.
 import type { TensorType } from '../../tensor/program.ts'
 import { bytesOf, isFloat, type FloatDType } from '../../tensor/dtype.ts'
-import { PullbackError } from '../../tensor/errors.ts'
 import { encode } from '../../tensor/half.ts'
 import { randomBits } from '../../tensor/philox.ts'
 import { at, range, sizeOf } from '../../tensor/shape.ts'
 import { type DevicePointer, offset } from '../ffi/values.ts'
+import { isOutOfMemory } from '../runtime/failure.ts'
 import { type Cleanup, allOrNothing } from '../runtime/index.ts'
 import type { Candidate } from '../work.ts'
 import type { Bench } from './bench.ts'
+
+export { isOutOfMemory } from '../runtime/failure.ts'
 
 /** A problem that can be solved in several ways. */
 export interface TuningTask {
@@ -108,11 +110,6 @@ function oneMore(bench: Bench, task: TaskTypes, cleanup: Cleanup): Operands | un
     if (!isOutOfMemory(error)) throw error
     return undefined
   }
-}
-
-/** Whether something failed for want of memory. */
-export function isOutOfMemory(error: unknown): boolean {
-  return error instanceof PullbackError && error.code === 'out-of-memory'
 }
 
 /** How many random elements are made on the host; a prime, so that no stride repeats them in step. */

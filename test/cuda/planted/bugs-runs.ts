@@ -27,8 +27,8 @@ export const runsBugs: readonly PlantedBug[] = [
     ],
     [
       'a recording is never destroyed',
-      'queue.afterwards(() => driver.destroyGraph(graph))\n    return',
-      'return',
+      'queue.afterwards(() => driver.destroyGraph(graph)) // not before',
+      '// not before',
       'steps',
       'leak',
     ],

@@ -198,7 +198,7 @@ function muchKept(): Results {
   const driver = {
     allocate: () => BigInt(++next * 2 ** 40) as never,
     free: () => undefined,
-    memoryInfo: () => ({ free: 0, total: 2 ** 40 }),
+    memoryInfo: () => ({ free: 2 ** 40, total: 2 ** 40 }),
   }
   const memory = new Allocator(driver, order, () => '')
   const block = memory.allocate(2 ** 29)

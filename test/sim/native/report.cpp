@@ -16,7 +16,8 @@ struct Report {
   std::map<std::string, std::set<const void *>> objects;
   std::map<std::string, int64_t> counts;
   int64_t calls = 0, fail_at = 0;
-  std::string failed;
+  int fail_status = 0;
+  std::string fail_call, failed;
   uint64_t seed = 0, random = 0;
   std::vector<std::function<void()>> forget;
   std::string text;
@@ -31,6 +32,10 @@ Report &report() {
 constexpr size_t most_violations = 50;
 
 bool begins(const std::string &text, const char *with) { return text.rfind(with, 0) == 0; }
+
+bool is_driver(const std::string &call) {
+  return begins(call, "cu") && !begins(call, "cublasLt") && !begins(call, "cudnn");
+}
 
 /** What a call of this name fails with, typically. */
 int typical_error(const std::string &call) {
@@ -131,10 +136,11 @@ void refused(const char *call) { report().refusals.push_back(call); }
 
 int fail_now(const char *call) {
   Report &it = report();
-  ++it.counts[call];
-  if (++it.calls != it.fail_at) return 0;
+  const int64_t of_name = ++it.counts[call], of_all = ++it.calls;
+  const bool named = !it.fail_call.empty();
+  if ((named ? of_name : of_all) != it.fail_at || (named && it.fail_call != call)) return 0;
   it.failed = call;
-  return typical_error(call);
+  return it.fail_status != 0 && (named || is_driver(call)) ? it.fail_status : typical_error(call);
 }
 
 int enter(const char *call, Needs needs) {
@@ -190,10 +196,16 @@ using namespace sim;
 /** Chooses the order of everything: 0 is natural and as late as can be, every other number another order. */
 SIM_EXPORT void sim_seed(uint64_t value) { report().seed = report().random = value; }
 
-/** The n-th counted call from now fails, once; 0 takes that back. */
-SIM_EXPORT void sim_fail(int64_t n) {
-  report().fail_at = n <= 0 ? 0 : report().calls + n;
-  report().failed.clear();
+/**
+ * The n-th counted call from now fails, once; 0 takes that back. `status` is what it answers, if it is one of the driver's;
+ * 0: what is typical. With `call` only calls of that name count, of whatever library.
+ */
+SIM_EXPORT void sim_fail(int64_t n, int status, const char *call) {
+  Report &it = report();
+  it.fail_call = call == nullptr ? "" : call;
+  it.fail_status = status;
+  it.fail_at = n <= 0 ? 0 : n + (it.fail_call.empty() ? it.calls : it.counts[it.fail_call]);
+  it.failed.clear();
 }
 
 SIM_EXPORT int64_t sim_calls() { return report().calls; }

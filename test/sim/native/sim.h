@@ -49,8 +49,8 @@ void violation(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /**
  * To be asked first by every exported call that answers with a status: counts it, and answers the status to fail with, 0
- * mostly. The n-th call after sim_fail(n) gets the typical error of its library: memory for what allocates, else an
- * internal one. A call that destroys something destroys it and then answers the status, as a late error would come.
+ * mostly. The n-th call after sim_fail gets the status it was told, or the typical error of its library: memory for what
+ * allocates, else an internal one. A call that destroys something destroys it and then answers the status, as a late error would come.
  */
 int fail_now(const char *call);
 
