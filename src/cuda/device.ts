@@ -23,7 +23,7 @@ export interface DeviceSettings {
   /** Whether each temporary is an allocation of its own. */
   readonly separate: boolean
   /** What chooses among the ways to compute a step; undefined where there is one way. */
-  readonly tuner?: Pick<Tuner, 'chosen' | 'require'>
+  readonly tuner?: Pick<Tuner, 'chosen' | 'require' | 'bar'>
   /** More about the device by name, for a run's header. */
   readonly details?: () => Readonly<Record<string, string>>
   /** Whether the works of each run are timed; runs are then launched one by one. */

@@ -5,6 +5,7 @@ import { showPlan } from '../compile/index.ts'
 import type { CompileOptions, Executable, Storage } from '../tensor/device.ts'
 import { bytesOf } from '../tensor/dtype.ts'
 import { InternalError } from '../tensor/errors.ts'
+import { logLine } from '../tensor/log.ts'
 import { type TensorType, sameType, showType } from '../tensor/program.ts'
 import { at, sizeOf, zip } from '../tensor/shape.ts'
 import { batchAdvice, batchBytes, demandOf } from './batch-advice.ts'
@@ -15,13 +16,16 @@ import type { DevicePointer } from './ffi/values.ts'
 import { Launches, WorkError } from './launches.ts'
 import { type LoweredPlan, type Way, lowerPlan } from './lower.ts'
 import { Profile, type StepTimes, showTimes } from './profile.ts'
-import { Replays } from './replays.ts'
+import { type Arrivals, Replays } from './replays.ts'
 import { type Block, OutOfMemoryError } from './runtime/index.ts'
+import { isOutOfMemory, isSticky } from './runtime/failure.ts'
 import { CudaStorage, liveStorage } from './storage.ts'
 import { showTraffic, trafficOf } from './traffic.ts'
 
 /** Programs with fewer works are launched each time: recording them gains nothing. */
 const fewWorks = 8
+/** What libraries' own candidates are called. */
+const isOfLibrary = /^(cudnn|cublaslt):/
 
 /** A compiled program on the GPU. */
 export class CudaExecutable implements Executable {
@@ -41,6 +45,8 @@ export class CudaExecutable implements Executable {
   /** Memory of our own where temporaries are separate allocations. */
   #separate: readonly Block[] = []
   #runs = 0
+  /** False once a library has refused to be recorded. */
+  #recordable = true
   #released = false
 
   /** All or nothing: where a part cannot be made, the others are given back. */
@@ -181,9 +187,31 @@ export class CudaExecutable implements Executable {
     this.#replays.note(given)
     const few = this.#launches.count < fewWorks
     const graph = device.settings.graphs && !few && this.#runs > 0 && this.#profile === undefined
-    const outputs = graph ? this.#replay(given, memory) : this.#launch(given, memory)
+    const arrivals = graph && this.#recordable ? this.#fit(given, memory) : undefined
+    const outputs = arrivals === undefined ? this.#launch(given, memory) : this.#replay(given, arrivals)
     this.#runs += 1
     return outputs
+  }
+
+  /**
+   * Makes the recorded run fit. Undefined where a library refuses to be recorded, which is only known of what was timed: then
+   * its way is dropped by name for programs to come, and this one is launched work by work from here on.
+   */
+  #fit(given: readonly CudaStorage[], memory: readonly DevicePointer[]): Arrivals | undefined {
+    try {
+      return this.#replays.fit(given, memory)
+    } catch (error) {
+      if (!(error instanceof WorkError) || error.call === undefined || isSticky(error) || isOutOfMemory(error))
+        throw error
+      const { id } = at(this.ways, error.call)
+      const { tuner } = this.device.settings
+      if (id !== undefined && isOfLibrary.test(id)) tuner?.bar(id, `it cannot be recorded: ${error.message}`)
+      const said = `[cuda] ${this.label} is launched step by step from here on, since a step cannot be recorded: ${error.message}`
+      logLine('warn', () => `pullback: ${said}`)
+      this.#recordable = false
+      this.#replays.release()
+      return undefined
+    }
   }
 
   /** Launches the works with the addresses as they are. */
@@ -195,9 +223,8 @@ export class CudaExecutable implements Executable {
   }
 
   /** Replays the recorded run; results that it leaves in its own blocks are copied to fresh ones behind it. */
-  #replay(given: readonly CudaStorage[], memory: readonly DevicePointer[]): readonly Storage[] {
+  #replay(given: readonly CudaStorage[], arrivals: Arrivals): readonly Storage[] {
     const { driver } = this.device.runtime.session
-    const arrivals = this.#replays.fit(given, memory)
     const fresh = this.#freshBlocks()
     const copy = (stream: Stream, to: Block, from: Block, type: TensorType): void => {
       if (bytesIn(type) > 0) driver.copyOnDevice(to.address, from.address, bytesIn(type), stream)

@@ -8,12 +8,15 @@ import { type DevicePointer, type HostPointer, offset } from './ffi/values.ts'
 import type { BoundCall, BoundKernel, BoundWork, Place } from './lower.ts'
 import type { Runtime } from './runtime/index.ts'
 
-/** A work that could not be put on the stream; `begun` tells whether others were before it. */
+/** A work that could not be put on the stream. */
 export class WorkError extends PullbackError {
   constructor(
     label: string,
     cause: unknown,
+    /** Whether others were put on the stream before it. */
     readonly begun: boolean,
+    /** The plan's step whose library call it was; undefined for a kernel of ours. */
+    readonly call: number | undefined,
   ) {
     const said = cause instanceof Error ? cause.message.replace(/^\[cuda\] /, '') : String(cause)
     super(cause instanceof PullbackError ? cause.code : 'device', `[cuda] ${label}: ${said}`, { cause })
@@ -28,6 +31,8 @@ interface PointerWord extends Place {
 
 interface Prepared {
   readonly label: string
+  /** The plan's step of a library call. */
+  readonly call: number | undefined
   enqueue(stream: Stream): void
 }
 
@@ -92,7 +97,7 @@ export class Launches {
         work.enqueue(stream)
         between?.(stream)
       } catch (error) {
-        throw new WorkError(work.label, error, begun)
+        throw new WorkError(work.label, error, begun, work.call)
       }
       begun = true
     }
@@ -127,7 +132,7 @@ export class Launches {
       shared: sharedBytes,
       parameters: offset(base, last * wordBytes),
     }
-    return { label, enqueue: (stream) => driver.launch({ ...launch, stream }) }
+    return { label, call: undefined, enqueue: (stream) => driver.launch({ ...launch, stream }) }
   }
 
   #call(work: BoundCall): Prepared {
@@ -143,7 +148,7 @@ export class Launches {
       }
       work.enqueue(stream, operands, scratch)
     }
-    return { label: work.label, enqueue }
+    return { label: work.label, call: work.step, enqueue }
   }
 }
 

@@ -69,6 +69,18 @@ export class TuningCache {
     this.#write()
   }
 
+  /** Forgets all problems that an id has won, as far as others have told of them. */
+  forget(id: string): void {
+    this.#merge()
+    const keys = [...this.#entries].flatMap(([key, entry]) => (entry.id === id ? [key] : []))
+    if (keys.length === 0) return
+    for (const key of keys) {
+      this.#entries.delete(key)
+      this.#texts.delete(key)
+    }
+    this.#write()
+  }
+
   #keep(key: string, entry: TuningEntry): void {
     this.#entries.set(key, entry)
     const record = { ...entry, checksum: checksum(key, entry) }

@@ -25,6 +25,8 @@ export class Tuner {
   readonly #chosen = new Map<string, string>()
   readonly #wanted = new Map<string, string>()
   readonly #shared = new Map<string, Shared>()
+  /** Ids that turned out to be unfit behind the tuner's back, and why. */
+  readonly #barred = new Map<string, string>()
   readonly #budget: Budget
   #total = 0
   #late = false
@@ -85,6 +87,17 @@ export class Tuner {
     for (const [key, id] of Object.entries(ids)) this.#wanted.set(key, id)
   }
 
+  /**
+   * Drops a library's candidate that turned out to be unfit where it was used: it is taken for no problem any more, and where
+   * it was chosen, others are from here on. What uses it already keeps it.
+   */
+  bar(id: string, reason: string): void {
+    this.#barred.set(id, reason)
+    for (const ids of [this.#wanted, this.#chosen]) for (const [key, chosen] of ids) if (chosen === id) ids.delete(key)
+    for (const [key, { candidate }] of this.#shared) if (candidate.id === id) this.#shared.delete(key)
+    this.options.cache?.forget(id)
+  }
+
   /** One line for a run's header. */
   toString(): string {
     const { timed, cached, single, untimed, required, retuned, dropped } = this.counts
@@ -106,7 +119,7 @@ export class Tuner {
   #leave(key: string, shared: Shared): void {
     shared.users -= 1
     if (shared.users > 0) return
-    this.#shared.delete(key)
+    if (this.#shared.get(key) === shared) this.#shared.delete(key)
     shared.candidate.release?.()
   }
 
@@ -285,6 +298,11 @@ export class Tuner {
    */
   #isSound(task: TuningTask, candidate: Candidate, failed: Failed[], accepted = false): boolean {
     const { verify, bench } = this.options
+    const barred = this.#barred.get(candidate.id)
+    if (barred !== undefined) {
+      this.#drop(task, { candidate, reason: barred }, failed, 'info')
+      return false
+    }
     if (!verify && (accepted || task.acceptance === undefined)) return true
     const failures: Failed[] = []
     const unfit = (): string | undefined => task.acceptance?.(bench, candidate)
