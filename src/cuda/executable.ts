@@ -15,6 +15,7 @@ import type { Stream } from './ffi/driver-queues.ts'
 import type { DevicePointer } from './ffi/values.ts'
 import { Launches, WorkError } from './launches.ts'
 import { type LoweredPlan, type Way, lowerPlan } from './lower.ts'
+import { Poison } from './poison.ts'
 import { Profile, type StepTimes, showTimes } from './profile.ts'
 import { type Arrivals, Replays } from './replays.ts'
 import { type Block, OutOfMemoryError } from './runtime/index.ts'
@@ -33,6 +34,8 @@ export class CudaExecutable implements Executable {
   readonly #launches: Launches
   readonly #replays: Replays
   readonly #profile: Profile | undefined
+  /** Where temporaries are separate allocations. */
+  readonly #poison: Poison | undefined
   readonly #inputTypes: readonly TensorType[]
   /** The outputs', the very objects of the inputs' where they take those over: equal at a glance. */
   readonly #outputTypes: readonly TensorType[]
@@ -75,6 +78,11 @@ export class CudaExecutable implements Executable {
       this.#lowered.release()
       throw error
     }
+    const { works, memory } = this.#lowered
+    const { driver } = runtime.session
+    this.#poison = settings.separate
+      ? new Poison(driver, works, plan.inputs.length + plan.outputs.length, memory)
+      : undefined
     this.#profile = settings.profile
       ? new Profile(runtime.session.driver, this.#lowered.works, plan.steps.length)
       : undefined
@@ -247,18 +255,17 @@ export class CudaExecutable implements Executable {
     return this.#finish(given, fresh, ticket, blocks)
   }
 
-  /** Puts all works on a stream; memory of our own holds NaN before, so that nobody relies on what was there. */
+  /** Puts all works on a stream. */
   #enqueue(stream: Stream, inputs: readonly Block[], fresh: readonly Block[], memory: readonly DevicePointer[]): void {
-    const { driver } = this.device.runtime.session
-    if (this.device.settings.separate)
-      this.#lowered.memory.forEach((bytes, slot) => {
-        if (bytes > 0) driver.fill8(at(memory, slot), 0xff, bytes, stream)
-      })
+    this.#poison?.before(stream, memory)
     let next = 0
     const outputs = this.#takeovers.map((input) => (input === undefined ? at(fresh, next++) : at(inputs, input)))
     this.#profile?.start(stream)
     const slots = [...[...inputs, ...outputs].map(({ address }) => address), ...memory]
-    this.#launches.enqueue(stream, slots, this.#profile?.between)
+    this.#launches.enqueue(stream, slots, (work) => {
+      this.#poison?.behind(work, stream, memory)
+      this.#profile?.between(stream)
+    })
   }
 
   /** Submits; where that fails half-way, the donated storages are lost, and the fresh blocks go back. */

@@ -85,17 +85,17 @@ export class Launches {
   }
 
   /**
-   * Puts all works on the stream; `slots` holds the address of each slot, and `between` is called behind each work.
+   * Puts all works on the stream; `slots` holds the address of each slot, and `behind` is called behind each work.
    *
    * @throws WorkError that names the first work that could not be enqueued.
    */
-  enqueue(stream: Stream, slots: readonly DevicePointer[], between?: (stream: Stream) => void): void {
+  enqueue(stream: Stream, slots: readonly DevicePointer[], behind?: (work: number) => void): void {
     this.#bind(slots)
     let begun = false
-    for (const work of this.#works) {
+    for (const [index, work] of this.#works.entries()) {
       try {
         work.enqueue(stream)
-        between?.(stream)
+        behind?.(index)
       } catch (error) {
         throw new WorkError(work.label, error, begun, work.call)
       }
