@@ -138,9 +138,10 @@ function encoded(dtype: Half, values: ArrayLike<number>, map = (x: number): numb
   return stored
 }
 
+/** Means are three times what is drawn, since some are multiplied by a third: of whole numbers whole numbers come. */
 function norm(channels: number, draw: () => number): Norm {
   const vector = (): Float32Array => Float32Array.from({ length: channels }, draw)
-  return [vector(), vector(), vector()]
+  return [vector().map((mean) => 3 * mean), vector(), vector()]
 }
 
 /** The batch norm in front of a convolution, whose mean is given as a multiple. */

@@ -63,12 +63,11 @@ describe('the launches of SE-ResNeXt101-32x4d in f16 at batch 256', () => {
     )
     // A chain forward and one backward for each of 33 blocks.
     expect([step.chains, forward.chains]).toEqual([66, 33])
-    expect(step.launches).toBeLessThanOrEqual(970)
-    expect(apart.launches).toBeLessThanOrEqual(1140)
-    expect(forward.launches).toBeLessThanOrEqual(208)
-    expect(forwardApart.launches).toBeLessThanOrEqual(345)
+    expect([step.launches, apart.launches]).toEqual([879, 1116])
+    expect([forward.launches, forwardApart.launches]).toEqual([204, 341])
     // What stands in front of the others is kept longer: of inference's weights all 16-bit copies at once, 98 MB.
-    expect(step.arena).toBeLessThanOrEqual(training.arenaBytes)
+    // Of training what the SE blocks' weight gradients are made of, until all are.
+    expect(step.arena - training.arenaBytes).toBeLessThan(2e6)
     expect(forward.arena - inference.arenaBytes).toBeLessThan(100e6)
   }, 60_000)
 })

@@ -250,7 +250,7 @@ export const runsBugs: readonly PlantedBug[] = [
       'at(starts, at(rowOf, index))',
       'at(starts, 0)',
       'mixed',
-      'violation',
+      'values',
     ],
     [
       'what one kernel points to is taken for all of its text',
