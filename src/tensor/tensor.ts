@@ -15,7 +15,7 @@ export interface TraceScope {
   readonly open: boolean
 }
 
-/** Where a tensor's value is. */
+/** @internal Where a tensor's value is. */
 export type Payload =
   | Ownership
   | { readonly kind: 'literal'; readonly value: number }
@@ -43,7 +43,7 @@ export class Tensor {
   readonly dtype: DType
   #payload: Payload
 
-  /** Made by operations; use `tensor(...)`, `zeros(...)` and friends. */
+  /** @internal Made by operations; use `tensor(...)`, `zeros(...)` and friends. */
   constructor(type: TensorType, payload: Payload) {
     this.shape = type.shape
     this.dtype = type.dtype
