@@ -83,6 +83,14 @@ test('takes what was tuned without trying it, and tries it where everything is t
   expect(checked.ways).toEqual(cold.ways)
 })
 
+test('what wins where the separate steps do not compete is not taken where they do, nor the other way round', async () => {
+  const place = { PULLBACK_CACHE: join(folder, 'always') }
+  const always = await started({ ...place, PULLBACK_FUSIONS: 'always' })
+  expect(always.ways).not.toContain('separate')
+  expect((await started(place)).tuning).toMatch(/^by time: \d+ timed/)
+  expect((await started({ ...place, PULLBACK_FUSIONS: 'always' })).ways).toEqual(always.ways)
+})
+
 test('takes separate steps and plans that compile nothing where there is no time, and times them at the next start', async () => {
   const place = { PULLBACK_CACHE: join(folder, 'another') }
   const late = await started({ ...place, PULLBACK_TUNE_SECONDS: '0' })
