@@ -3,7 +3,7 @@
 import { cpuDevice } from './cpu/index.ts'
 import { cudaDevice, cudaProbe, doctorLines, hasDriver } from './cuda/index.ts'
 import type { Device } from './tensor/device.ts'
-import { setDeviceChoice } from './tensor/dispatch.ts'
+import { forgetAutomaticDevice, setDeviceChoice } from './tensor/dispatch.ts'
 import { PullbackError, ValueError } from './tensor/errors.ts'
 import { logLine } from './tensor/log.ts'
 import { referenceDevice } from './tensor/reference/device.ts'
@@ -119,11 +119,13 @@ function make(name: DeviceName, options: Required<DeviceOptions>): Device {
 
 /**
  * Closes every device that `device` has made, at the end of a program: waits for what runs, and gives back all that they hold.
- * Their tensors cannot be used any more. Throws the first failure, after all are closed.
+ * Their tensors cannot be used any more; where nobody set a default device, one is chosen anew when it is needed again.
+ * Throws the first failure, after all are closed.
  */
 export async function closeDevices(): Promise<void> {
   const devices = [...made.values()]
   made.clear()
+  forgetAutomaticDevice()
   const ends = devices.map((each) => each.close())
   await Promise.allSettled(ends)
   await Promise.all(ends)

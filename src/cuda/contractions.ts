@@ -82,7 +82,7 @@ export function openContractions(runtime: Runtime, options: ContractionOptions):
   const bench = runtimeBench(runtime, options.graphs)
   const note = (sentence: string, level: LogLevel = 'warn'): void => logLine(level, () => `pullback: ${sentence}`)
   const asked = tuningOptions(options.environment)
-  const cache = asked.mode === 'time' ? openCache(session, options.environment, note) : undefined
+  const cache = asked.mode === 'time' ? openCache(session, options, note) : undefined
   const tell = (phase: string) => (done: number, total: number) => options.progress?.({ phase, done, total })
   const { precision, deterministic, fusions } = options
   const tuner = new Tuner({ ...asked, bench, cache, note, progress: tell('tuning') })
@@ -146,8 +146,21 @@ function workspaceFor(dtype: DType): number {
   return dtype === 'f32' ? 1.5 * 2 ** 30 : 2 ** 30
 }
 
-function openCache(session: Session, environment: NodeJS.ProcessEnv, note: (sentence: string) => void): TuningCache {
-  return new TuningCache(join(cacheFolder(environment), 'tuning'), tuningIdentity(session, revision), note)
+/**
+ * What is known is for those who let the same compete: what wins where sums may be in any order, or without the separate
+ * steps, has not passed or not met what it would have to otherwise.
+ */
+function openCache(
+  session: Session,
+  { deterministic, fusions, environment }: ContractionOptions,
+  note: (sentence: string) => void,
+): TuningCache {
+  const identity = {
+    ...tuningIdentity(session, revision),
+    ...(deterministic ? {} : { sums: 'in any order' }),
+    ...(fusions === 'always' ? { fusions } : {}),
+  }
+  return new TuningCache(join(cacheFolder(environment), 'tuning'), identity, note)
 }
 
 /** The question to the tuner; undefined where only plain kernels of our own take the dtype or the extents. */

@@ -95,7 +95,10 @@ export class CudaDevice implements Device {
     const block = mine.block.retain()
     mine.readers += 1
     try {
-      await this.runtime.staging.read(bytes, () => placeOf(mine))
+      await this.runtime.staging.read(bytes, () => {
+        this.runtime.session.enter() // others may have been in between, and a slot is made where a piece needs one
+        return placeOf(mine)
+      })
       return out
     } finally {
       mine.readers -= 1

@@ -52,24 +52,33 @@ export function currentInterpreter(): Interpreter | undefined {
   return current
 }
 
-/** The device chosen by `setDefaultDevice`, made when first needed. */
-const devices: { chosen: Device | undefined; choose: (() => Device) | undefined } = {
+/** The device chosen by `setDefaultDevice`, or by itself (`automatic`) when first needed. */
+const devices: { chosen: Device | undefined; automatic: Device | undefined; choose: (() => Device) | undefined } = {
   chosen: undefined,
+  automatic: undefined,
   choose: undefined,
 }
 
 /** Where new tensors go; index.ts supplies the automatic choice. */
 export function defaultDevice(): Device {
-  devices.chosen ??= devices.choose?.()
+  if (devices.chosen !== undefined) return devices.chosen
+  devices.chosen = devices.automatic = devices.choose?.()
   if (devices.chosen === undefined)
     throw new PullbackError('device', '[device] no device is set. Call setDefaultDevice(device) first.')
   return devices.chosen
+}
+
+/** @internal Forgets a default device that nobody asked for: the next one that is needed is chosen anew. */
+export function forgetAutomaticDevice(): void {
+  if (devices.chosen === devices.automatic) devices.chosen = undefined
+  devices.automatic = undefined
 }
 
 /** Makes `device` the place where new tensors go and programs without inputs run. Returns the one before, if any. */
 export function setDefaultDevice(device: Device): Device | undefined {
   const before = devices.chosen
   devices.chosen = device
+  devices.automatic = undefined
   return before
 }
 

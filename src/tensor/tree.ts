@@ -27,7 +27,9 @@ export function flatten<L>(tree: Tree<L>): { readonly leaves: L[]; readonly stru
   const paths: string[] = []
   const walk = (node: unknown, path: string): StructureShape => {
     const below = (key: string | number): string => (path === '' ? String(key) : `${path}.${key}`)
-    if (Array.isArray(node)) return { kind: 'array', items: node.map((item, index) => walk(item, below(index))) }
+    // Array.from, since a place that was never filled is undefined, and map would leave it out
+    if (Array.isArray(node))
+      return { kind: 'array', items: Array.from(node, (item, index) => walk(item, below(index))) }
     if (node === undefined || node === null) return { kind: 'nothing', value: node }
     if (isPlainObject(node)) {
       const keys = Object.keys(node).sort()
@@ -109,7 +111,7 @@ function followEntries(
   if (keys.length !== entries.length) return false
   let index = 0
   for (const [key, child] of entries) {
-    if (keys[index++] !== key && !Object.hasOwn(node, key)) return false
+    if (keys[index++] !== key && !Object.prototype.propertyIsEnumerable.call(node, key)) return false
     const value = node[key]
     if (!(child.kind === 'leaf' ? accept(value) : follow(child, value, accept))) return false
   }

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
+import { CudaDevice } from '../../src/cuda/device.ts'
 import { cudaDevice } from '../../src/cuda/index.ts'
 import type { Device, Storage } from '../../src/tensor/device.ts'
 import { PullbackError } from '../../src/tensor/errors.ts'
@@ -134,6 +135,16 @@ describe('the device over the simulated CUDA', () => {
     await device.close()
     nothingLeft()
     sim.memory(8 * 2 ** 30)
+  })
+
+  it('a read goes on in its own context, whatever another device made current meanwhile', async () => {
+    const device = open()
+    const storage = upload(device, 7)
+    const reading = device.read(storage)
+    if (!(device instanceof CudaDevice)) throw new Error('another device')
+    device.runtime.session.driver.setCurrentContext(undefined)
+    expect(await reading).toEqual(filled(7))
+    await device.close()
   })
 
   it('two devices on one GPU do not disturb each other', async () => {

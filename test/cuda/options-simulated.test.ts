@@ -78,4 +78,6 @@ it('what was chosen without determinism is not taken where it is asked for, thou
   const fixed = await convolve({}, 'both')
   expect(fixed.choices).not.toEqual(free.choices)
   expect(fixed.second).toEqual(fixed.first)
+  expect(fixed.warnings).toBe('') // each has its own
+  expect((await convolve({ deterministic: false }, 'both')).choices).toEqual(free.choices)
 })

@@ -164,6 +164,20 @@ describe('pinned memory for uploads', () => {
     expect(sim.report().failed).toBe('cuMemHostAlloc')
   })
 
+  it('is not written any more where a slot cannot be had half-way', () => {
+    const runtime = openRuntime(probe(sim.machine, sim.native), sim.native, {
+      ...{ ordinal: 0, environment: { PULLBACK_CACHE: folder }, separate: false },
+      owners: () => '',
+    })
+    const block = runtime.memory.allocate(batchBytes, 'copy')
+    sim.failAt(2, 304, 'cuMemHostAlloc')
+    expect(() => runtime.staging.upload(block.address, batch(0))).toThrow(/cuMemHostAlloc/)
+    expect(sim.report().pending).toBe(0)
+    block.release()
+    runtime.close()
+    nothingLeft()
+  })
+
   it('several small arrays lie side by side in it', () => {
     const environment = { PULLBACK_CACHE: folder }
     const device = cudaDevice({ native: sim.native, machine: sim.machine, environment })

@@ -9,6 +9,7 @@ import { CudaDevice } from '../../src/cuda/device.ts'
 import { CudaExecutable } from '../../src/cuda/executable.ts'
 import { cudaDevice } from '../../src/cuda/index.ts'
 import type { Preparation } from '../../src/tensor/device.ts'
+import { bindOne } from '../../src/tensor/dispatch.ts'
 import * as ops from '../../src/tensor/ops/index.ts'
 import type { TensorType } from '../../src/tensor/program.ts'
 import { type Simulation, buildMilliseconds, simulation } from '../sim/library.ts'
@@ -41,14 +42,25 @@ const program: Flat = ([x, w, bias]) => {
   return [y, ops.sum(wide, { axes }), ops.sum(ops.mul(wide, wide), { axes }), shifted]
 }
 
-/** What compiling the program takes on a device opened anew. */
-async function started(environment: Readonly<Record<string, string>> = {}) {
+/** A chain of rows. */
+const rows: Flat = ([x, w1, w2]) => [ops.sigmoid(ops.matmul(ops.maximum(ops.matmul(x!, w1!), 0), w2!))]
+/** Products of transposed matrices, which may be one launch. */
+const products: Flat = ([, a, b]) =>
+  [a!, b!].flatMap((x) => bindOne('dot', [x, x], { batch: [[], []], contract: [[0], [0]] }))
+const smallTypes = [
+  [24, 48],
+  [48, 16],
+  [16, 48],
+].map((shape): TensorType => ({ dtype: 'f16', shape }))
+
+/** What compiling a program takes on a device opened anew. */
+async function started(environment: Readonly<Record<string, string>> = {}, f = program, given = types) {
   const settings = { PULLBACK_CACHE: folder, PULLBACK_FUSIONS: 'tuned', ...environment }
   const device = cudaDevice({ native: sim.native, machine: sim.machine, environment: settings })
   if (!(device instanceof CudaDevice)) throw new Error('another device')
   const told: Preparation[] = []
   device.watch((state) => told.push(state))
-  const { program: traced } = traceFlat(program, types, 'warm', { keepCalls: false })
+  const { program: traced } = traceFlat(f, given, 'warm', { keepCalls: false })
   const before = sim.report().counts
   const executable = device.compile(traced, { optimize: 'fuse', donate: [], label: 'warm' })
   if (!(executable instanceof CudaExecutable)) throw new Error('another executable')
@@ -83,6 +95,14 @@ test('takes what was tuned without trying it, and tries it where everything is t
   expect(checked.ways).toEqual(cold.ways)
 })
 
+test('what wins where the separate steps do not compete is not taken where they do, nor the other way round', async () => {
+  const place = { PULLBACK_CACHE: join(folder, 'always') }
+  const always = await started({ ...place, PULLBACK_FUSIONS: 'always' })
+  expect(always.ways).not.toContain('separate')
+  expect((await started(place)).tuning).toMatch(/^by time: \d+ timed/)
+  expect((await started({ ...place, PULLBACK_FUSIONS: 'always' })).ways).toEqual(always.ways)
+})
+
 test('takes separate steps and plans that compile nothing where there is no time, and times them at the next start', async () => {
   const place = { PULLBACK_CACHE: join(folder, 'another') }
   const late = await started({ ...place, PULLBACK_TUNE_SECONDS: '0' })
@@ -90,4 +110,10 @@ test('takes separate steps and plans that compile nothing where there is no time
   expect(late.tuning).toMatch(/^by time: \d+ untimed;/)
   expect(late.ways.filter((id) => id === 'separate')).toHaveLength(2)
   expect((await started(place)).tuning).toMatch(/timed/)
+  for (const small of [rows, products]) {
+    const hurried = await started({ ...place, PULLBACK_TUNE_SECONDS: '0' }, small, smallTypes)
+    expect([hurried.launched, hurried.executed]).toEqual([0, 0])
+    expect(hurried.fused).toBe(1)
+    expect(hurried.ways).toContain('separate')
+  }
 })

@@ -53,6 +53,7 @@ test('the leaves along a structure are those of flatten, and only trees of that 
 test.each([
   [{ a: 1 }, { a: 1, b: undefined }],
   [[null], [undefined]],
+  [Array(2), [1, 2]],
   [{ a: [1, 2] }, { a: [1] }],
   [{ 0: 1 }, [1]],
   [{ a: 1 }, { a: {} }],

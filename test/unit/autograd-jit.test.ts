@@ -301,6 +301,18 @@ test('a tensor may be in two places where it is not donated, at calls of a kind 
   expect(await Promise.all(calls.map(numbers))).toEqual([[12], [11], [22], [21]])
 })
 
+test('a place of an array that was never filled is told from one that is, and so is a key that is not enumerable', async () => {
+  const f = jit(([a, b]: readonly (Tensor | undefined)[]) => (a === undefined ? mul(b!, 1) : add(a, b!)))
+  const sparse: Tensor[] = []
+  sparse[1] = tensor([1])
+  expect(await numbers(f(sparse))).toEqual([1])
+  expect(await numbers(f([tensor([10]), tensor([1])]))).toEqual([11])
+  const g = jit(({ a, b }: { a: Tensor; b?: Tensor }) => (b === undefined ? mul(a, 1) : add(a, b)))
+  expect(await numbers(g({ a: tensor([1]), b: tensor([2]) }))).toEqual([3])
+  const hidden = Object.defineProperty({ a: tensor([1]), c: tensor([3]) }, 'b', { value: tensor([2]) })
+  expect(await numbers(g(hidden))).toEqual([1])
+})
+
 test('a donated tensor in two places is found at calls of a kind that was seen before too', () => {
   const step = jit((s: { w: Tensor; v: Tensor }) => ({ w: add(s.w, 1), v: add(s.v, 1) }), {
     donate: [0],

@@ -33,8 +33,8 @@ export function productTask(group: Products, means: ProductMeans): TuningTask {
     ...{ inputs, outputs },
     depth: Math.max(...products.map(({ equation }) => dotExtents(equation).k)),
     precision: means.precision,
-    candidates: function* () {
-      yield own()
+    candidates: function* (hurried = false) {
+      if (!hurried || means.choice === 'always') yield own()
       if (means.choice !== 'always') yield separate()
     },
     restore: (id) => {

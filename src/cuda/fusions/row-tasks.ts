@@ -44,8 +44,8 @@ export function rowTask(chain: RowChain, means: RowMeans): TuningTask {
     depth: Math.max(1, ...dotsOf(chain).map(({ equation }) => dotExtents(equation).k)),
     precision: means.precision,
     tolerance: rowTolerance(chain, means.precision),
-    candidates: function* () {
-      const first = own()
+    candidates: function* (hurried = false) {
+      const first = hurried && means.choice !== 'always' ? undefined : own() // in a hurry nothing that is to be tried first
       if (first !== undefined) yield first
       if (first === undefined || means.choice !== 'always') yield separate()
     },

@@ -59,7 +59,7 @@ export class Staging {
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
     for (let start = 0; start < bytes.length; start += slotBytes) {
       const piece = bytes.subarray(start, start + slotBytes)
-      const slot = this.#roomFor(piece.length)
+      const slot = this.#orSettled(() => this.#roomFor(piece.length))
       slot.bytes.set(piece, slot.filled)
       this.#orSettled(() => {
         this.driver.copyToDevice(offset(to, start), offset(slot.address, slot.filled), piece.length, this.queue.copy)
@@ -167,10 +167,10 @@ export class Staging {
     slot.used = true
   }
 
-  /** A copy and the event behind it. Where one of the calls fails, nothing is under way afterwards. */
-  #orSettled(enqueue: () => void): void {
+  /** A slot, or a copy and the event behind it. Where one of the calls fails, nothing is under way afterwards. */
+  #orSettled<T>(enqueue: () => T): T {
     try {
-      enqueue()
+      return enqueue()
     } catch (error) {
       this.queue.settleCopies()
       throw this.queue.explain(error)
