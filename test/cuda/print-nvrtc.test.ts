@@ -1,5 +1,8 @@
 // Every kernel of the small model's training step, and some that it does not have, through the real NVRTC for three
 // generations of GPUs. Needs no GPU; where there is no NVRTC it says so.
+import { setTimeout as sleep } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { PrintedSource } from '../../src/compile/print/index.ts'
@@ -39,6 +42,17 @@ describe.skipIf(nvrtc === undefined)('NVRTC compiles', { timeout: 120_000 }, () 
       reduceKernel('f32', [4, 99_999], ['map', 'reduce']),
     ]
     compileAll(sourcesOf([...random.map(({ kernel }) => kernel), ...sums]), architecture)
+  })
+
+  it('after garbage was collected, as before: its builtins stay loaded', async () => {
+    const again = findNvrtc()
+    setFlagsFromString('--expose-gc')
+    const collect = runInNewContext('gc') as () => void
+    for (let i = 0; i < 3; i++) {
+      collect()
+      await sleep(1) // what was collected is closed between tasks
+    }
+    expect(again?.compile('extern "C" __global__ void nothing() {}', ['--gpu-architecture=sm_90']).log).toBe('')
   })
 
   it('refuses a text that names what the prelude lacks', () => {

@@ -36,6 +36,9 @@ export function assemblerUsage(log: string): readonly AssemblerUsage[] {
     }))
 }
 
+/** Libraries to which nothing else refers: koffi closes one that is collected as garbage, though NVRTC needs it still. */
+const held: LibraryHandle[] = []
+
 /** NVRTC and where it was found; undefined where there is none. */
 export function findNvrtc(): { readonly path: string; readonly compile: Compile } | undefined {
   const files = foldersWithLibraries().flatMap((folder) =>
@@ -45,7 +48,7 @@ export function findNvrtc(): { readonly path: string; readonly compile: Compile 
   if (path === undefined) return undefined
   // NVRTC opens its builtins by name only: one that is loaded already is found wherever it lies.
   const builtins = files.find((file) => dirname(file) === dirname(path) && /libnvrtc-builtins\.so[.\d]*$/.test(file))
-  if (builtins !== undefined) koffi.load(builtins)
+  if (builtins !== undefined) held.push(koffi.load(builtins))
   return { path, compile: compilerOf(koffi.load(path)) }
 }
 
