@@ -5,7 +5,9 @@ import { type Kernel, type Plan, type PlanBuffer, compileProgram } from '../../s
 import { chainOf } from '../../src/cuda/fusions/chains.ts'
 import { type CudaPlan, fuseSteps } from '../../src/cuda/fusions/arrange.ts'
 import type { CudaStep } from '../../src/cuda/fusions/fusion.ts'
+import { earlySteps } from '../../src/cuda/fusions/order.ts'
 import { walkOf } from '../../src/cuda/fusions/places.ts'
+import { usesOf } from '../../src/cuda/fusions/uses.ts'
 import { vjp } from '../../src/autograd/index.ts'
 import { traceFlat } from '../../src/autograd/trace.ts'
 import { resnet } from '../../src/nn/index.ts'
@@ -255,6 +257,22 @@ describe('an access walks', () => {
     expect(walk([4, 12], [4, 1])).toBeUndefined()
     expect(walk([2, 4], [4, 1])).toBeUndefined()
   })
+})
+
+test('what reads a padded tensor waits for all of it, not for its zeros alone', () => {
+  const f: Flat = ([x, w, v]) => {
+    const padded = ops.pad(ops.matmul(x!, w!), [
+      [0, 0],
+      [8, 8],
+    ])
+    return [ops.sum(padded), ops.matmul(ops.mul(ops.transpose(v!), 2), w!)]
+  }
+  const types: readonly TensorType[] = [0, 1, 2].map(() => ({ dtype: 'f32', shape: [16, 16] }))
+  const { program } = traceFlat(f, types, 'padded', { keepCalls: false })
+  const plan = compileProgram(program, { optimize: 'fuse', donate: [] })
+  const early = earlySteps(plan).map((index) => at(plan.steps, index))
+  expect(usesOf(plan).makers.some((steps) => steps.length > 1)).toBe(true)
+  expect(early.map(({ inputs }) => inputs)).toEqual([[at(plan.inputs, 2)]])
 })
 
 test('what a kernel reduces is reduced from what is stored', () => {

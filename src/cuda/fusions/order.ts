@@ -8,14 +8,21 @@ const smallBytes = 2 ** 24
 /** The most that kernels which wait may read and write together: what they read stays in memory. */
 const waitingBytes = 2 ** 24
 
-/** The positions of small kernels that need nothing but inputs, and of those that need nothing but what these make. */
+/**
+ * The positions of small kernels that need nothing but inputs, and of those that need nothing but what these make. What several
+ * steps make, such as a padded tensor, is complete only behind the last of them: those stay where they are, and who reads it.
+ */
 export function earlySteps(plan: Plan): readonly number[] {
   const ready = new Set(plan.inputs)
   for (const { outputs } of plan.steps) for (const buffer of outputs) ready.delete(buffer) // what takes over an input
+  const makers = new Map<number, number>()
+  for (const { outputs } of plan.steps)
+    for (const buffer of new Set(outputs)) makers.set(buffer, (makers.get(buffer) ?? 0) + 1)
   return plan.steps.flatMap((step, index) => {
     const isEarly =
       step.kind === 'kernel' && step.bytes <= smallBytes && step.inputs.every((buffer) => ready.has(buffer))
-    if (!isEarly || step.outputs.some((buffer) => plan.outputs.includes(buffer))) return []
+    const isAlone = step.outputs.every((buffer) => makers.get(buffer) === 1 && !plan.outputs.includes(buffer))
+    if (!isEarly || !isAlone) return []
     for (const buffer of step.outputs) ready.add(buffer)
     return [index]
   })
