@@ -14,10 +14,11 @@ export function kernelKey(kernel: Kernel): string {
   return `${JSON.stringify(kernel)} ${constants.map(exactly).join()}`
 }
 
-/** Equal for two library equations if and only if they are the same, of values of the same types. */
-export function equationKey(equation: LibraryEquation): string {
-  const literals = equation.inputs.flatMap((input) => (input.kind === 'literal' ? [input.value] : []))
-  return `${JSON.stringify(equation)} ${literals.map(exactly).join()}`
+/** Equal for two library equations if and only if they are the same, of values of the same types, whatever these are called. */
+export function equationKey({ primitive, params, inputs, outputs }: LibraryEquation): string {
+  const literals = inputs.flatMap((input) => (input.kind === 'literal' ? [input.value] : []))
+  const [read, made] = [inputs, outputs].map((atoms) => atoms.map(({ kind, type }) => [kind, type]))
+  return `${JSON.stringify([primitive, params, read, made])} ${literals.map(exactly).join()}`
 }
 
 /** JSON has no -0, NaN or infinities; constants have. */

@@ -247,6 +247,14 @@ describe('the key of a step', () => {
     const epilogues = steps.filter((step) => step.kind === 'kernel' && step.kernel.epilogue !== undefined)
     expect([epilogues.length, new Set(epilogues.map(stepKey)).size]).toEqual([2, 2])
   })
+
+  it('does not tell apart what values are called', () => {
+    const f = ([x, y, z]: readonly Tensor[]): Tensor[] => [ops.matmul(x!, y!), ops.matmul(x!, z!)]
+    const types = [f32(4, 5), f32(5, 6), f32(5, 6)]
+    const { program } = traceFlat(f, types, 'names', { keepCalls: false }, ['images', 'params.a', 'params.b'])
+    const { steps } = compileProgram(program, { optimize: 'fuse', donate: [] })
+    expect([steps.length, new Set(steps.map(stepKey)).size]).toEqual([2, 1])
+  })
 })
 
 describe('donation', () => {
