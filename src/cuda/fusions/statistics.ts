@@ -46,19 +46,9 @@ function flaw(
     const [x, filter] = [place(way.front?.source ?? at(contraction.wires, 0)), place(at(contraction.wires, 1))]
     fillRandom(bench, x[0], x[1], 0, shiftFor(filter[1]))
     // What is in front leaves numbers above 0 as they are.
-    way.front?.vectors.map(place).forEach(
-      (
-        [
-          address,
-          {
-            shape: [channels = 0],
-          },
-        ],
-        index,
-      ) => {
-        bench.write(address, new Uint8Array(new Float32Array(channels).fill(index === 1 ? 1 : 0).buffer))
-      },
-    )
+    way.front?.vectors.map(place).forEach(([address, { shape: vector }], index) => {
+      bench.write(address, new Uint8Array(new Float32Array(sizeOf(vector)).fill(index === 1 ? 1 : 0).buffer))
+    })
     bench.write(filter[0], weights)
     const sums = (of: Candidate): readonly [Uint8Array, Uint8Array] => {
       const made = results(bench, { inputs, outputs }, of, operands)
