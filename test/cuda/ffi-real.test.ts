@@ -80,7 +80,7 @@ describe.skipIf(nvidia === undefined)('the real libraries', () => {
   if (!noDriver) process.stderr.write('skipped: what cuDNN says without a driver, because there is one\n')
   test.skipIf(!noDriver)('without a driver a handle is refused in a sentence', () => {
     expect(() => found?.libraries.cudnn?.create()).toThrow(
-      /cudnnCreate \(cuDNN\) failed with status 1001.*no usable GPU/,
+      /cudnnCreate \(cuDNN\) failed with status 1001.*The GPU cannot be used/,
     )
     expect(found?.problems.map(({ code }) => code)).toEqual(['driver-missing'])
   })

@@ -149,7 +149,7 @@ function taken(candidates: Generator<Candidate>, most: number): readonly Candida
 
 /** The graph of a fused convolution. */
 function question({ way, contraction: { equation } }: Fusion): { problem: ConvProblem; fusion: ConvFusion }[] {
-  if (way.kind === 'product' || equation.primitive === 'dot') return []
+  if (way.kind === 'product' || way.kind === 'masked' || equation.primitive === 'dot') return []
   return [{ problem: convProblem(equation, 'tf32'), fusion: way.kind === 'chain' ? way.epilogue : 'statistics' }]
 }
 

@@ -13,6 +13,7 @@ import type { Candidate, Lowered } from '../work.ts'
 import { type Part, compose } from './compose.ts'
 import { type Fusion, fusedKey } from './fusion.ts'
 import { nanAcceptance } from './nans.ts'
+import { rowAgreement } from './row-agreement.ts'
 import { type SeparatePart, separateParts } from './row-parts.ts'
 import { rowTolerance } from './row-tolerances.ts'
 import { type FusionChoice, separately } from './tasks.ts'
@@ -38,6 +39,8 @@ export function rowTask(chain: RowChain, means: RowMeans): TuningTask {
       chain.inside,
     )
   const own = (): Candidate | undefined => means.ownRows(chain)
+  const beside = { id: separately, make: separate }
+  const [losesNan, disagrees] = [nanAcceptance(chain, givenRows(chain), beside), rowAgreement(chain, beside)]
   return {
     key: keyOf(chain, means),
     ...{ inputs, outputs },
@@ -55,7 +58,7 @@ export function rowTask(chain: RowChain, means: RowMeans): TuningTask {
       return found?.id === id ? found : undefined
     },
     reference: () => plainly(chain),
-    acceptance: nanAcceptance(chain, givenRows(chain), { id: separately, make: separate }),
+    acceptance: (bench, candidate) => losesNan(bench, candidate) ?? disagrees(bench, candidate),
   }
 }
 
