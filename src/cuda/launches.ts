@@ -13,7 +13,7 @@ export class WorkError extends PullbackError {
   constructor(
     label: string,
     cause: unknown,
-    /** Whether others were put on the stream before it. */
+    /** Whether anything was put on the stream before the failure. */
     readonly begun: boolean,
     /** The plan's step whose library call it was; undefined for a kernel of ours. */
     readonly call: number | undefined,
@@ -93,13 +93,15 @@ export class Launches {
     this.#bind(slots)
     let begun = false
     for (const [index, work] of this.#works.entries()) {
+      let { call } = work
       try {
         work.enqueue(stream)
+        begun = true
+        call = undefined // what fails behind it is not the library's refusal
         behind?.(index)
       } catch (error) {
-        throw new WorkError(work.label, error, begun, work.call)
+        throw new WorkError(work.label, error, begun, call)
       }
-      begun = true
     }
   }
 

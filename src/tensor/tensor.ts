@@ -15,7 +15,11 @@ export interface TraceScope {
   readonly open: boolean
 }
 
-/** @internal Where a tensor's value is. */
+/**
+ * Where a tensor's value is.
+ *
+ * @internal
+ */
 export type Payload =
   | Ownership
   | { readonly kind: 'literal'; readonly value: number }
@@ -43,7 +47,11 @@ export class Tensor {
   readonly dtype: DType
   #payload: Payload
 
-  /** @internal Made by operations; use `tensor(...)`, `zeros(...)` and friends. */
+  /**
+   * Made by operations; use `tensor(...)`, `zeros(...)` and friends.
+   *
+   * @internal
+   */
   constructor(type: TensorType, payload: Payload) {
     this.shape = type.shape
     this.dtype = type.dtype

@@ -1,5 +1,7 @@
 // Every kernel of SE-ResNeXt101-32x4d's training step and inference, in all three precisions, through the real NVRTC for
 // three generations of GPUs: it compiles, and its registers and spills are told.
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
 import type { Plan } from '../../src/compile/index.ts'
 import type { PrintedSource } from '../../src/compile/print/index.ts'
@@ -47,6 +49,7 @@ describe.skipIf(nvrtc === undefined)('NVRTC compiles the kernels of the model', 
         `  spills: ${spilling.length === 0 ? 'none' : spilling.join(', ')}`,
       ].join('\n'),
     )
+    record(architecture, usage)
     expect(Math.max(...counts)).toBeLessThanOrEqual(255)
     const most = (together: boolean): number =>
       Math.max(...usage.filter(({ name }) => name.startsWith('pbm_') === together).map(({ spilled }) => spilled))
@@ -54,6 +57,18 @@ describe.skipIf(nvrtc === undefined)('NVRTC compiles the kernels of the model', 
     expect(most(true)).toBeLessThanOrEqual(mostSpilledTogether)
   })
 })
+
+/** Writes registers and spills where PULLBACK_RECORD names a folder, such as bench/results. */
+function record(architecture: string, usage: readonly AssemblerUsage[]): void {
+  const folder = process.env['PULLBACK_RECORD']
+  if (folder === undefined || folder === '') return
+  const lines = usage.map(({ name, registers, spilled }) => `    ${JSON.stringify([name, registers, spilled])}`)
+  const head = `{\n  "architecture": ${JSON.stringify(architecture)},\n  "columns": ["kernel", "registers", "bytes spilled"],\n`
+  writeFileSync(
+    join(folder, `kernels-${architecture}.json`),
+    `${head}  "kernels": [\n${lines.sort().join(',\n')}\n  ]\n}\n`,
+  )
+}
 
 /** The kernels of several texts by which a plan's small steps are launched together. */
 function togetherIn(plan: Plan): readonly PrintedSource[] {
