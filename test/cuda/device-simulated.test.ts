@@ -1,33 +1,20 @@
 // The CUDA device over the simulated CUDA, unchanged from discovery to recorded graph: results, order under seeds, what is left
 // behind, and calls that fail. Whole training steps have a test of their own.
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { CudaDevice } from '../../src/cuda/device.ts'
 import { cudaDevice } from '../../src/cuda/index.ts'
 import type { Device, Storage } from '../../src/tensor/device.ts'
 import { PullbackError } from '../../src/tensor/errors.ts'
 import { variable } from '../../src/tensor/program.ts'
 import { range } from '../../src/tensor/shape.ts'
-import { type Simulation, simulation } from '../sim/library.ts'
+import { simulatedGpu } from '../support/simulated.ts'
 import { compile, filled, first, step, stepped, upload, vector } from './device-harness.ts'
 
-let sim: Simulation
-let folder = ''
-beforeAll(async () => {
-  sim = await simulation()
-  folder = mkdtempSync(join(tmpdir(), 'pullback-simulated-'))
-}, 600_000)
-afterAll(() => rmSync(folder, { recursive: true, force: true }))
-beforeEach(() => {
-  sim.reset()
-  sim.seed(0)
-})
+const gpu = simulatedGpu()
 
 function open(environment: Readonly<Record<string, string>> = {}, ordinal = 0): Device {
-  const { native, machine } = sim
-  return cudaDevice({ native, machine, ordinal, environment: { PULLBACK_CACHE: folder, ...environment } })
+  const { native, machine } = gpu.sim
+  return cudaDevice({ native, machine, ordinal, environment: { PULLBACK_CACHE: gpu.folder, ...environment } })
 }
 
 /** A few steps of the little program, read while later ones are enqueued; the device is closed whatever happens. */
@@ -63,7 +50,7 @@ async function train(environment: Readonly<Record<string, string>>): Promise<voi
 }
 
 function nothingLeft(): void {
-  const { violations, memory, live, pending, retained } = sim.report()
+  const { violations, memory, live, pending, retained } = gpu.sim.report()
   expect({ violations, memory, live, pending, retained }).toEqual({
     ...{ violations: [], memory: [], live: {}, pending: 0, retained: 0 },
   })
@@ -77,10 +64,10 @@ describe('the device over the simulated CUDA', () => {
     [3, { PULLBACK_CUDA_MEMORY: 'separate' }],
     [4, { PULLBACK_CUDA_MEMORY: 'separate', PULLBACK_GRAPHS: '0' }],
   ])('gives the right results in the order of seed %i with %o', async (seed, environment) => {
-    sim.seed(seed)
-    if (seed > 2) sim.alignRight(4)
+    gpu.sim.seed(seed)
+    if (seed > 2) gpu.sim.alignRight(4)
     await train(environment)
-    sim.alignRight(0)
+    gpu.sim.alignRight(0)
     nothingLeft()
   })
 
@@ -127,14 +114,14 @@ describe('the device over the simulated CUDA', () => {
   })
 
   it('says how much memory there is where there is not enough, and goes on', async () => {
-    sim.memory(64 * 2 ** 20)
+    gpu.sim.memory(64 * 2 ** 20)
     const device = open()
     const large = { shape: [80 * 2 ** 20], dtype: 'u8' } as const
     expect(() => device.upload(new Uint8Array(80 * 2 ** 20), large)).toThrow(/expected 83886080 bytes of device memory/)
     expect(await first(device, upload(device, 3))).toBe(3)
     await device.close()
     nothingLeft()
-    sim.memory(8 * 2 ** 30)
+    gpu.sim.memory(8 * 2 ** 30)
   })
 
   it('a read goes on in its own context, whatever another device made current meanwhile', async () => {
@@ -162,15 +149,15 @@ describe('the device over the simulated CUDA', () => {
 describe('calls that fail', () => {
   it('end in a clear error, with nothing left behind', { timeout: 120_000 }, async () => {
     await train({})
-    const { calls } = sim.report()
+    const { calls } = gpu.sim.report()
     for (let failAt = 1; failAt <= calls; failAt += 9) {
-      sim.reset()
-      sim.failAt(failAt)
+      gpu.sim.reset()
+      gpu.sim.failAt(failAt)
       const error: unknown = await train({}).then(
         () => undefined,
         (reason: unknown) => reason,
       )
-      const { failed, violations, memory, live } = sim.report()
+      const { failed, violations, memory, live } = gpu.sim.report()
       expect({ failAt, failed, violations, memory, live }).toEqual({
         ...{ failAt, failed, violations: [], memory: [], live: {} },
       })

@@ -1,9 +1,6 @@
 // Chains of rows on the simulated GPU: as one step they have the bits of their parts, and by our own kernel the reference's
 // values; what is chosen is kept, and made again.
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { traceFlat } from '../../src/autograd/trace.ts'
 import { type KernelNode, compileProgram } from '../../src/compile/index.ts'
 import { CudaDevice } from '../../src/cuda/device.ts'
@@ -24,20 +21,10 @@ import type { Device } from '../../src/tensor/device.ts'
 import * as ops from '../../src/tensor/ops/index.ts'
 import type { TensorType } from '../../src/tensor/program.ts'
 import { at } from '../../src/tensor/shape.ts'
-import { type Simulation, buildMilliseconds, simulation } from '../sim/library.ts'
+import { simulatedGpu } from '../support/simulated.ts'
 import { type Flat, type Going, expected, fusingDevice, rounding, values, worst } from './fusions-harness.ts'
 
-let sim: Simulation
-let folder = ''
-beforeAll(async () => {
-  sim = await simulation()
-  folder = mkdtempSync(join(tmpdir(), 'pullback-fusions-rows-'))
-}, buildMilliseconds)
-beforeEach(() => {
-  sim.reset()
-  sim.seed(0)
-})
-afterAll(() => rmSync(folder, { recursive: true, force: true }))
+const gpu = simulatedGpu()
 
 type Half = 'f16' | 'bf16'
 
@@ -99,8 +86,8 @@ const plainMeans: RowMeans = {
 
 /** A device on which every product is done by plain kernels, and a chain by its parts. */
 function plainDevice(fusions: boolean, separate: boolean, chains: RowChain[]): Device {
-  const environment = { PULLBACK_CACHE: folder, PULLBACK_VERIFY: '1' }
-  const runtime = openRuntime(probe(sim.machine, sim.native), sim.native, {
+  const environment = { PULLBACK_CACHE: gpu.folder, PULLBACK_VERIFY: '1' }
+  const runtime = openRuntime(probe(gpu.sim.machine, gpu.sim.native), gpu.sim.native, {
     ...{ ordinal: 0, environment, separate },
     owners: () => '',
   })
@@ -117,12 +104,11 @@ function plainDevice(fusions: boolean, separate: boolean, chains: RowChain[]): D
 }
 
 function clean(): void {
-  const { violations, memory, live, retained } = sim.report()
-  expect({ violations, memory, live, retained }).toEqual({ violations: [], memory: [], live: {}, retained: 0 })
+  gpu.expectNothingLeft()
 }
 
 async function own(f: Flat, types: readonly TensorType[], going: Going) {
-  const { device, contractions } = fusingDevice(sim, folder, going)
+  const { device, contractions } = fusingDevice(gpu.sim, gpu.folder, going)
   const given = await values(device, f, types)
   await device.close()
   clean()
@@ -171,7 +157,7 @@ test('what was timed is kept, and made again, with its products’ biases by the
     Object.fromEntries(Object.entries(timed.chosen).filter(([key]) => key.startsWith('rows'))),
   )
   expect([again.counts.timed, again.given]).toEqual([0, timed.given])
-  const { device, contractions } = fusingDevice(sim, folder, { fusions: 'tuned' })
+  const { device, contractions } = fusingDevice(gpu.sim, gpu.folder, { fusions: 'tuned' })
   const [key = ''] = Object.keys(timed.chosen).filter((one) => one.startsWith('rows of '))
   contractions.tuner.require({ [key]: 'separate' })
   const separate = await values(device, f, types('f16'))
@@ -221,8 +207,8 @@ describe('a kernel for a chain', () => {
 
   test('is dropped where it makes numbers of NaN, or other values', () => {
     const chain = chainOf(at(cases, 0))
-    const runtime = openRuntime(probe(sim.machine, sim.native), sim.native, {
-      ...{ ordinal: 0, environment: { PULLBACK_CACHE: folder }, separate: false },
+    const runtime = openRuntime(probe(gpu.sim.machine, gpu.sim.native), gpu.sim.native, {
+      ...{ ordinal: 0, environment: { PULLBACK_CACHE: gpu.folder }, separate: false },
       owners: () => '',
     })
     const bench = runtimeBench(runtime, true)

@@ -3,7 +3,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { traceFlat } from '../../src/autograd/trace.ts'
 import { type KernelNode, compileProgram } from '../../src/compile/index.ts'
 import { probe } from '../../src/cuda/discovery-probe.ts'
@@ -21,21 +21,11 @@ import { bindOne } from '../../src/tensor/dispatch.ts'
 import * as ops from '../../src/tensor/ops/index.ts'
 import type { TensorType } from '../../src/tensor/program.ts'
 import { at } from '../../src/tensor/shape.ts'
-import { type Simulation, buildMilliseconds, simulation } from '../sim/library.ts'
+import { simulatedGpu } from '../support/simulated.ts'
 import { type Case, type Half, cases, filter, images, statistics } from './fusions-cases.ts'
 import { type Flat, type Going, expected, fusingDevice, rounding, values, worst } from './fusions-harness.ts'
 
-let sim: Simulation
-let folder = ''
-beforeAll(async () => {
-  sim = await simulation()
-  folder = mkdtempSync(join(tmpdir(), 'pullback-fusions-'))
-}, buildMilliseconds)
-beforeEach(() => {
-  sim.reset()
-  sim.seed(0)
-})
-afterAll(() => rmSync(folder, { recursive: true, force: true }))
+const gpu = simulatedGpu()
 
 /** The case of a name. */
 function caseOf(name: string): Case {
@@ -47,11 +37,10 @@ function caseOf(name: string): Case {
 
 /** What a function gives on a device of its own, and what was chosen. */
 async function run({ f, types }: Case, dtype: Half, going: Going) {
-  const { device, contractions } = fusingDevice(sim, folder, going)
+  const { device, contractions } = fusingDevice(gpu.sim, gpu.folder, going)
   const given = await values(device, f, types(dtype))
   await device.close()
-  const { violations, memory, live, retained } = sim.report()
-  expect({ violations, memory, live, retained }).toEqual({ violations: [], memory: [], live: {}, retained: 0 })
+  gpu.expectNothingLeft()
   return { given, chosen: contractions.tuner.chosen(), counts: contractions.tuner.counts }
 }
 
@@ -124,13 +113,13 @@ describe('the first convolution over padded channels', () => {
     for (const { f, types, key, engine } of [forward(dtype), gradient(dtype)])
       for (const channels of dtype === 'f32' ? [4] : [8, 4]) {
         const id = `padded to ${channels}: ${engine}`
-        const { device, contractions } = fusingDevice(sim, folder, { fusions: 'tuned' })
+        const { device, contractions } = fusingDevice(gpu.sim, gpu.folder, { fusions: 'tuned' })
         contractions.tuner.require({ [key]: id })
         const given = await values(device, f, types)
         await device.close()
         expect(contractions.tuner.chosen()).toEqual({ [key]: id })
         expect(worst(given, await expected(f, types))).toBeLessThan(16 * (rounding[dtype] ?? 0))
-        expect(sim.report().violations).toEqual([])
+        expect(gpu.sim.report().violations).toEqual([])
       }
   })
 })
@@ -171,8 +160,8 @@ describe('sums that come with a convolution', () => {
       [1 + 2 ** -12, true],
     ] as const) {
       const fusion = fusionOf()
-      const environment = { PULLBACK_CACHE: folder }
-      const runtime = openRuntime(probe(sim.machine, sim.native), sim.native, {
+      const environment = { PULLBACK_CACHE: gpu.folder }
+      const runtime = openRuntime(probe(gpu.sim.machine, gpu.sim.native), gpu.sim.native, {
         ...{ ordinal: 0, environment, separate: false },
         owners: () => '',
       })
@@ -214,8 +203,8 @@ describe('a fused ReLU', () => {
     const [step] = fuseSteps(compileProgram(program, { optimize: 'fuse', donate: [] })).steps
     if (step?.kind !== 'fused' || step.fusion.kind !== 'contraction') throw new Error('no fusion')
     const { fusion } = step
-    const environment = { PULLBACK_CACHE: folder }
-    const runtime = openRuntime(probe(sim.machine, sim.native), sim.native, {
+    const environment = { PULLBACK_CACHE: gpu.folder }
+    const runtime = openRuntime(probe(gpu.sim.machine, gpu.sim.native), gpu.sim.native, {
       ...{ ordinal: 0, environment, separate: false },
       owners: () => '',
     })
@@ -232,10 +221,10 @@ describe('a tuner', () => {
     const each = caseOf('statistics')
     const other = mkdtempSync(join(tmpdir(), 'pullback-fusions-'))
     const timed = async () => {
-      const { device, contractions } = fusingDevice(sim, other, { fusions: 'tuned', tune: 'time' })
+      const { device, contractions } = fusingDevice(gpu.sim, other, { fusions: 'tuned', tune: 'time' })
       const given = await values(device, each.f, each.types('f16'))
       await device.close()
-      sim.reset()
+      gpu.sim.reset()
       return { given, tuner: contractions.tuner }
     }
     const [first, second] = [await timed(), await timed()]

@@ -1,35 +1,23 @@
 // Little device memory on the simulated GPU: wherever it runs out there are figures and a batch that fits, and what could be
 // had by waiting and giving back is had.
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it } from 'vitest'
 import { cudaDevice } from '../../src/cuda/index.ts'
 import type { Device, Executable } from '../../src/tensor/device.ts'
 import * as ops from '../../src/tensor/ops/index.ts'
 import type { TensorType } from '../../src/tensor/program.ts'
 import { range, sizeOf } from '../../src/tensor/shape.ts'
-import { type Simulation, buildMilliseconds, simulation } from '../sim/library.ts'
+import type { Simulation } from '../sim/library.ts'
+import { simulatedGpu } from '../support/simulated.ts'
 import { type Flat, compile } from './device-harness.ts'
 
 const mebi = 2 ** 20
 
-let sim: Simulation
-let folder = ''
-beforeAll(async () => {
-  sim = await simulation()
-  folder = mkdtempSync(join(tmpdir(), 'pullback-limits-'))
-}, buildMilliseconds)
-beforeEach(() => {
-  sim.reset()
-  sim.seed(0)
-})
-afterEach(() => sim.memory(8 * 2 ** 30))
-afterAll(() => rmSync(folder, { recursive: true, force: true }))
+const gpu = simulatedGpu()
+afterEach(() => gpu.sim.memory(8 * 2 ** 30))
 
 function open(): Device {
-  const { native, machine } = sim
-  return cudaDevice({ native, machine, environment: { PULLBACK_CACHE: folder } })
+  const { native, machine } = gpu.sim
+  return cudaDevice({ native, machine, environment: { PULLBACK_CACHE: gpu.folder } })
 }
 
 const state: TensorType = { shape: [256, 1024], dtype: 'f32' }
@@ -79,17 +67,17 @@ async function told(batch: number): Promise<string> {
 
 describe('a batch that does not fit', () => {
   it.each([24, 30, 40, 64])('is told one that does, at %i MiB', async (limit) => {
-    sim.memory(limit * mebi)
+    gpu.sim.memory(limit * mebi)
     const message = await told(8192)
     expect(message).toMatch(/^\[cuda\] expected \d+ bytes of device memory, got none: \d+ of \d+ are free, \d+ in use/)
     const advised = Number(/a batch of (\d+) instead of 8192 would fit/.exec(message)?.[1])
     expect(advised, message).toBeGreaterThan(100)
     expect(await told(advised)).toBe('it fits')
-    expect(sim.report()).toMatchObject({ violations: [], memory: [], live: {} })
+    expect(gpu.sim.report()).toMatchObject({ violations: [], memory: [], live: {} })
   })
 
   it('is told so where not even its upload fits', async () => {
-    sim.memory(4 * mebi)
+    gpu.sim.memory(4 * mebi)
     const device = open()
     const upload = (batch: number) => device.upload(new Uint8Array(sizeOf(images(batch).shape)), images(batch))
     let said = ''
@@ -105,7 +93,7 @@ describe('a batch that does not fit', () => {
   })
 
   it('is told what the program that takes it would bear, where a batch of that size was compiled for', async () => {
-    sim.memory(40 * mebi)
+    gpu.sim.memory(40 * mebi)
     const device = open()
     const batch = 8192
     const executable = program(device, batch)
@@ -126,33 +114,33 @@ describe('memory that the driver takes by itself', () => {
     const idle = range(3).map(() => device.upload(new Uint8Array(12 * mebi), { shape: [12 * mebi], dtype: 'u8' }))
     for (const storage of idle) device.release(storage)
     expect(device.memory().cached).toBeGreaterThan(35 * mebi)
-    sim.failAt(1, 2, call)
+    gpu.sim.failAt(1, 2, call)
     await train(device, 64)
-    expect(sim.report().failed).toBe(call)
+    expect(gpu.sim.report().failed).toBe(call)
     expect(device.memory().cached).toBeLessThan(30 * mebi)
     await device.close()
-    expect(sim.report()).toMatchObject({ violations: [], memory: [], live: {} })
+    expect(gpu.sim.report()).toMatchObject({ violations: [], memory: [], live: {} })
   })
 
   it('and a launch that has none says how much there is, and what would fit', async () => {
     const device = open()
-    sim.failAt(1, 2, 'cuLaunchKernel')
+    gpu.sim.failAt(1, 2, 'cuLaunchKernel')
     const said = await train(device, 64).catch(String)
     expect(said).toMatch(
       /expected device memory for cuLaunchKernel \(driver\), got none: \d+ of \d+ are free, .* a batch of 63 instead of 64/s,
     )
     await device.close()
-    expect(sim.report()).toMatchObject({ violations: [], memory: [], live: {} })
+    expect(gpu.sim.report()).toMatchObject({ violations: [], memory: [], live: {} })
   })
 
   it('stays an error with the figures where that does not help', async () => {
-    const environment = { PULLBACK_CACHE: folder }
-    const device = cudaDevice({ native: withoutModules(sim.native), machine: sim.machine, environment })
+    const environment = { PULLBACK_CACHE: gpu.folder }
+    const device = cudaDevice({ native: withoutModules(gpu.sim.native), machine: gpu.sim.machine, environment })
     const said = await train(device, 64).catch(String)
     expect(said).toMatch(/expected device memory for cuModuleLoadData \(driver\), got none: \d+ of \d+ are free/)
     expect(said).toMatch(/a batch of 63 instead of 64 would fit/)
     await device.close()
-    expect(sim.report()).toMatchObject({ violations: [], memory: [], live: {} })
+    expect(gpu.sim.report()).toMatchObject({ violations: [], memory: [], live: {} })
   })
 })
 

@@ -1,27 +1,16 @@
 // What a user may ask of a GPU, over the simulated CUDA: IEEE products instead of TF32, and sums in any order.
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest'
+import { afterEach, expect, it, vi } from 'vitest'
 import { type CudaOptions, cudaDevice } from '../../src/cuda/index.ts'
 import type { TensorType } from '../../src/tensor/program.ts'
 import * as ops from '../../src/tensor/ops/index.ts'
 import { range, sizeOf } from '../../src/tensor/shape.ts'
 import { setLibraryOption } from '../sim/cudnn-gpu.ts'
-import { buildMilliseconds, type Simulation, simulation } from '../sim/library.ts'
+import { simulatedGpu } from '../support/simulated.ts'
 import { compile } from './device-harness.ts'
 
-let sim: Simulation
-let folder = ''
-beforeAll(async () => {
-  sim = await simulation()
-  folder = mkdtempSync(join(tmpdir(), 'pullback-options-'))
-}, buildMilliseconds)
-afterAll(() => rmSync(folder, { recursive: true, force: true }))
-afterEach(() => {
-  vi.restoreAllMocks()
-  sim.reset()
-})
+const gpu = simulatedGpu()
+afterEach(() => vi.restoreAllMocks())
 
 const x: TensorType = { shape: [2, 6, 6, 16], dtype: 'f32' }
 const w: TensorType = { shape: [16, 3, 3, 16], dtype: 'f32' }
@@ -37,8 +26,8 @@ interface Told {
 /** One convolution, run twice by the way that wins when all are timed and verified. */
 async function convolve(options: Pick<CudaOptions, 'precision' | 'deterministic'>, cache: string): Promise<Told> {
   const warned = vi.spyOn(process.stderr, 'write').mockReturnValue(true)
-  const environment = { PULLBACK_CACHE: join(folder, cache), PULLBACK_VERIFY: '1' }
-  const device = cudaDevice({ native: sim.native, machine: sim.machine, environment, ...options })
+  const environment = { PULLBACK_CACHE: join(gpu.folder, cache), PULLBACK_VERIFY: '1' }
+  const device = cudaDevice({ native: gpu.sim.native, machine: gpu.sim.machine, environment, ...options })
   try {
     const conv = compile(device, ([image, filter]) => [ops.conv2d(image!, filter!, { padding: 1 })], [x, w])
     const values = (type: TensorType, scale: number) =>
@@ -55,7 +44,7 @@ async function convolve(options: Pick<CudaOptions, 'precision' | 'deterministic'
 }
 
 it('TF32 is what f32 gets, IEEE what one can have instead: other values, and it says so', async () => {
-  setLibraryOption(sim, 'tf32', 1)
+  setLibraryOption(gpu.sim, 'tf32', 1)
   const [tf32, ieee] = [await convolve({}, 'tf32'), await convolve({ precision: 'ieee' }, 'ieee')]
   expect(tf32.details).toContain('f32 rounded to TF32')
   expect(ieee.details).toContain('f32 as IEEE says')

@@ -1,14 +1,11 @@
 // Whole training steps on the simulated GPU in 16 bits and in TF32, at every level: they are no further from the reference's f32
 // steps than a few times what the reference itself is when it rounds as they do.
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import { type CudaOptions, cudaDevice } from '../../src/cuda/index.ts'
 import type { OptimizeLevel } from '../../src/tensor/device.ts'
 import { referenceDevice } from '../../src/tensor/reference/device.ts'
 import { setLibraryOption } from '../sim/cudnn-gpu.ts'
-import { buildMilliseconds, type Simulation, simulation } from '../sim/library.ts'
+import { simulatedGpu } from '../support/simulated.ts'
 import { type Outcome, type Run, outcomeParts, partOf, trainSmall, worstLeaf } from '../support/small-training.ts'
 
 type Part = keyof typeof outcomeParts
@@ -19,32 +16,23 @@ const steps = 3
 /** Times what the reference's own rounding does. A loss is one number, which may come out well by luck. */
 const factors: Readonly<Record<Part, number>> = { losses: 4, state: 2, params: 2, optimizer: 2 }
 
-let sim: Simulation
-let folder = ''
+const gpu = simulatedGpu()
 let exact: Outcome
 const rounded = new Map<Rounding, Outcome>()
 beforeAll(async () => {
-  sim = await simulation()
-  folder = mkdtempSync(join(tmpdir(), 'pullback-precisions-'))
   exact = await trainSmall(referenceDevice(), { precision: 'f32', steps })
   for (const precision of ['f16', 'bf16'] as const)
     rounded.set(precision, await trainSmall(referenceDevice(), { precision, steps }))
-}, buildMilliseconds)
-afterAll(() => rmSync(folder, { recursive: true, force: true }))
-beforeEach(() => {
-  sim.reset()
-  sim.seed(0)
-})
+}, 120_000)
 
 async function simulated(run: Run, options: CudaOptions = {}, variables: NodeJS.ProcessEnv = {}): Promise<Outcome> {
-  const environment = { PULLBACK_CACHE: folder, PULLBACK_TUNE: 'heuristics', ...variables }
-  const device = cudaDevice({ native: sim.native, machine: sim.machine, environment, ...options })
+  const environment = { PULLBACK_CACHE: gpu.folder, PULLBACK_TUNE: 'heuristics', ...variables }
+  const device = cudaDevice({ native: gpu.sim.native, machine: gpu.sim.machine, environment, ...options })
   try {
     return await trainSmall(device, { steps, ...run })
   } finally {
     await device.close()
-    const { violations, memory, live, retained } = sim.report()
-    expect({ violations, memory, live, retained }).toEqual({ violations: [], memory: [], live: {}, retained: 0 })
+    gpu.expectNothingLeft()
   }
 }
 
@@ -77,7 +65,7 @@ describe('training steps on the simulated GPU', { timeout: 200_000 }, () => {
   })
 
   it('in TF32, whose mantissa is that of f16, and without graphs', async () => {
-    setLibraryOption(sim, 'tf32', 1)
+    setLibraryOption(gpu.sim, 'tf32', 1)
     const planned = await simulated({ precision: 'f32' })
     expectNear(planned, 'TF32', 'f16')
     expect(await simulated({ precision: 'f32' }, {}, { PULLBACK_GRAPHS: '0' })).toEqual(planned)

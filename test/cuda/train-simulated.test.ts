@@ -1,38 +1,24 @@
 // Whole training steps of a small SE-ResNeXt on the simulated GPU, through src/cuda unchanged from allocation to recorded
 // graph: they are the reference's steps, and the same bits however the device is told to run them.
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { type CudaOptions, cudaDevice } from '../../src/cuda/index.ts'
 import type { OptimizeLevel } from '../../src/tensor/device.ts'
 import { referenceDevice } from '../../src/tensor/reference/device.ts'
 import { type Outcome, type Run, trainSmall, worstLeaf } from '../support/small-training.ts'
-import { type Simulation, simulation } from '../sim/library.ts'
+import { simulatedGpu } from '../support/simulated.ts'
 
-let sim: Simulation
-let folder = ''
-beforeAll(async () => {
-  sim = await simulation()
-  folder = mkdtempSync(join(tmpdir(), 'pullback-train-simulated-'))
-}, 600_000)
-afterAll(() => rmSync(folder, { recursive: true, force: true }))
-beforeEach(() => {
-  sim.reset()
-  sim.seed(0)
-})
+const gpu = simulatedGpu()
 
 /** On a simulated GPU of its own; nothing may be left behind, and nothing of what a real one suffers in silence happen. */
 async function simulated(run: Run, environment: NodeJS.ProcessEnv = {}, options: CudaOptions = {}): Promise<Outcome> {
-  const { native, machine } = sim
-  const settings = { PULLBACK_CACHE: folder, PULLBACK_TUNE: 'heuristics', ...environment }
+  const { native, machine } = gpu.sim
+  const settings = { PULLBACK_CACHE: gpu.folder, PULLBACK_TUNE: 'heuristics', ...environment }
   const device = cudaDevice({ native, machine, environment: settings, ...options })
   try {
     return await trainSmall(device, run)
   } finally {
     await device.close()
-    const { violations, memory, live, retained } = sim.report()
-    expect({ violations, memory, live, retained }).toEqual({ violations: [], memory: [], live: {}, retained: 0 })
+    gpu.expectNothingLeft()
   }
 }
 
@@ -55,10 +41,10 @@ describe('training steps on the simulated GPU', { timeout: 400_000 }, () => {
     const run = { precision: 'f16' } as const
     const planned = await simulated(run)
     expect(await simulated(run, { PULLBACK_GRAPHS: '0' })).toEqual(planned)
-    sim.alignRight(16)
+    gpu.sim.alignRight(16)
     expect(await simulated(run, { PULLBACK_CUDA_MEMORY: 'separate' })).toEqual(planned)
-    sim.alignRight(0)
-    sim.seed(12_345)
+    gpu.sim.alignRight(0)
+    gpu.sim.seed(12_345)
     expect(await simulated(run)).toEqual(planned)
   })
 

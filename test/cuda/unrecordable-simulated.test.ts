@@ -1,9 +1,6 @@
 // A library's way that cannot be recorded and was chosen without timing, which would have told: the program goes on, launched step
 // by step, one line names what was dropped, and the next program does without it.
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest'
+import { afterEach, expect, it, vi } from 'vitest'
 import { cudaDevice } from '../../src/cuda/index.ts'
 import type { Device, Executable } from '../../src/tensor/device.ts'
 import * as ops from '../../src/tensor/ops/index.ts'
@@ -11,20 +8,11 @@ import type { TensorType } from '../../src/tensor/program.ts'
 import { range, sizeOf } from '../../src/tensor/shape.ts'
 import type { Tensor } from '../../src/tensor/tensor.ts'
 import { setLibraryOption } from '../sim/cudnn-gpu.ts'
-import { buildMilliseconds, type Simulation, simulation } from '../sim/library.ts'
+import { simulatedGpu } from '../support/simulated.ts'
 import { compile } from './device-harness.ts'
 
-let sim: Simulation
-let folder = ''
-beforeAll(async () => {
-  sim = await simulation()
-  folder = mkdtempSync(join(tmpdir(), 'pullback-unrecordable-'))
-}, buildMilliseconds)
-afterAll(() => rmSync(folder, { recursive: true, force: true }))
-afterEach(() => {
-  vi.restoreAllMocks()
-  sim.reset()
-})
+const gpu = simulatedGpu()
+afterEach(() => vi.restoreAllMocks())
 
 const x: TensorType = { shape: [2, 6, 6, 16], dtype: 'f32' }
 const w: TensorType = { shape: [16, 3, 3, 16], dtype: 'f32' }
@@ -37,8 +25,8 @@ const program =
   ]
 
 function open(): Device {
-  const environment = { PULLBACK_CACHE: folder, PULLBACK_TUNE: 'heuristics' }
-  return cudaDevice({ native: sim.native, machine: sim.machine, environment, precision: 'ieee' })
+  const environment = { PULLBACK_CACHE: gpu.folder, PULLBACK_TUNE: 'heuristics' }
+  return cudaDevice({ native: gpu.sim.native, machine: gpu.sim.machine, environment, precision: 'ieee' })
 }
 
 async function runs(device: Device, executable: Executable): Promise<readonly ArrayLike<number>[]> {
@@ -58,7 +46,7 @@ it('is dropped by name; values are right, and the next program is recorded', asy
   const engine = Number(/^cudnn:engine (\d+)/.exec(chosen)?.[1])
   expect(engine).toBeGreaterThan(0)
 
-  setLibraryOption(sim, 'uncapturable engine', engine)
+  setLibraryOption(gpu.sim, 'uncapturable engine', engine)
   const warned = vi.spyOn(process.stderr, 'write').mockReturnValue(true)
   const device = open()
   try {
@@ -77,6 +65,5 @@ it('is dropped by name; values are right, and the next program is recorded', asy
   } finally {
     await device.close()
   }
-  const { violations, memory, live, retained } = sim.report()
-  expect({ violations, memory, live, retained }).toEqual({ violations: [], memory: [], live: {}, retained: 0 })
+  gpu.expectNothingLeft()
 })

@@ -1,9 +1,6 @@
 // Uploads on the simulated GPU: while a step runs none of them waits for it, however large the batch, and the bits are right
 // when pinned memory is used again or there is no more of it.
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { cudaDevice } from '../../src/cuda/index.ts'
 import { probe } from '../../src/cuda/discovery-probe.ts'
 import { openRuntime } from '../../src/cuda/runtime/index.ts'
@@ -13,32 +10,22 @@ import type { Storage } from '../../src/tensor/device.ts'
 import * as ops from '../../src/tensor/ops/index.ts'
 import type { TensorType } from '../../src/tensor/program.ts'
 import { at, range, zip } from '../../src/tensor/shape.ts'
-import { type Simulation, buildMilliseconds, simulation } from '../sim/library.ts'
+import { simulatedGpu } from '../support/simulated.ts'
 import { compile } from './device-harness.ts'
 
 const mebi = 2 ** 20
 
-let sim: Simulation
-let folder = ''
-beforeAll(async () => {
-  sim = await simulation()
-  folder = mkdtempSync(join(tmpdir(), 'pullback-uploads-'))
-}, buildMilliseconds)
-beforeEach(() => {
-  sim.reset()
-  sim.seed(0)
-})
-afterAll(() => rmSync(folder, { recursive: true, force: true }))
+const gpu = simulatedGpu()
 
 /** Calls by which the main thread has waited for the GPU. */
 function waits(): number {
-  const { counts } = sim.report()
+  const { counts } = gpu.sim.report()
   return Object.entries(counts).reduce((sum, [call, count]) => sum + (call.includes('Synchronize') ? count : 0), 0)
 }
 
 /** How much pinned memory there is, in slots. */
 function slots(): number {
-  return sim.report().memory.filter((one) => one.includes('pinned')).length
+  return gpu.sim.report().memory.filter((one) => one.includes('pinned')).length
 }
 
 /** Two and a half slots of bytes that differ from batch to batch. */
@@ -47,7 +34,7 @@ const batch = (k: number): Uint8Array =>
   Uint8Array.from(Buffer.alloc(batchBytes, `batch ${k} of thirty-one odd bytes.`))
 
 function nothingLeft(): void {
-  const { violations, memory, live } = sim.report()
+  const { violations, memory, live } = gpu.sim.report()
   expect({ violations, memory, live }).toEqual({ violations: [], memory: [], live: {} })
 }
 
@@ -56,9 +43,9 @@ describe('a batch that is uploaded while a step runs', () => {
   const corner = (x: Uint8Array): number[] => range(10).map((row) => at(x, row * mebi + mebi - 1 - row))
 
   it.each([0, 1, 2])('does not wait for it, in the order of seed %i', async (seed) => {
-    sim.seed(seed)
-    const environment = { PULLBACK_CACHE: folder }
-    const device = cudaDevice({ native: sim.native, machine: sim.machine, environment })
+    gpu.sim.seed(seed)
+    const environment = { PULLBACK_CACHE: gpu.folder }
+    const device = cudaDevice({ native: gpu.sim.native, machine: gpu.sim.machine, environment })
     const corners = compile(
       device,
       ([x]) => [
@@ -73,7 +60,7 @@ describe('a batch that is uploaded while a step runs', () => {
     for (const k of range(5)) {
       const data = batch(k)
       const before = waits()
-      if (k > 0) expect(sim.report().pending, `step ${k - 1} is over`).toBeGreaterThan(0)
+      if (k > 0) expect(gpu.sim.report().pending, `step ${k - 1} is over`).toBeGreaterThan(0)
       const x = device.upload(data, type)
       expect(waits(), `batch ${k}`).toBe(before)
       data.fill(0)
@@ -89,9 +76,9 @@ describe('a batch that is uploaded while a step runs', () => {
 
 describe('where the GPU has no memory for one batch more', () => {
   it('an upload takes the place of one that a running step still reads, and the copy waits instead of Node', async () => {
-    sim.memory(24 * mebi)
-    const environment = { PULLBACK_CACHE: folder }
-    const device = cudaDevice({ native: sim.native, machine: sim.machine, environment })
+    gpu.sim.memory(24 * mebi)
+    const environment = { PULLBACK_CACHE: gpu.folder }
+    const device = cudaDevice({ native: gpu.sim.native, machine: gpu.sim.machine, environment })
     const type: TensorType = { shape: [batchBytes], dtype: 'u8' }
     const last = compile(device, ([x]) => [ops.slice(x!, [batchBytes - 1], [batchBytes])], [type])
     const results: Storage[] = []
@@ -106,7 +93,7 @@ describe('where the GPU has no memory for one batch more', () => {
     for (const [k, result] of results.entries())
       expect([...(await device.read(result))], `step ${k}`).toEqual([batch(k).at(-1)])
     await device.close()
-    sim.memory(8 * 2 ** 30)
+    gpu.sim.memory(8 * 2 ** 30)
     nothingLeft()
   })
 })
@@ -114,8 +101,8 @@ describe('where the GPU has no memory for one batch more', () => {
 describe('pinned memory for uploads', () => {
   /** Uploads so many batches at once, twice, and reads them all. */
   function uploads(count: number, most: number | undefined, between: () => void): readonly number[] {
-    const runtime = openRuntime(probe(sim.machine, sim.native), sim.native, {
-      ...{ ordinal: 0, environment: { PULLBACK_CACHE: folder }, separate: false },
+    const runtime = openRuntime(probe(gpu.sim.machine, gpu.sim.native), gpu.sim.native, {
+      ...{ ordinal: 0, environment: { PULLBACK_CACHE: gpu.folder }, separate: false },
       owners: () => '',
     })
     const { session, queue, memory } = runtime
@@ -159,28 +146,28 @@ describe('pinned memory for uploads', () => {
   })
 
   it('does with what there is where the machine has no more', () => {
-    const [first = 0] = uploads(3, undefined, () => sim.failAt(1, 2, 'cuMemHostAlloc'))
+    const [first = 0] = uploads(3, undefined, () => gpu.sim.failAt(1, 2, 'cuMemHostAlloc'))
     expect(first).toBeGreaterThan(0)
-    expect(sim.report().failed).toBe('cuMemHostAlloc')
+    expect(gpu.sim.report().failed).toBe('cuMemHostAlloc')
   })
 
   it('is not written any more where a slot cannot be had half-way', () => {
-    const runtime = openRuntime(probe(sim.machine, sim.native), sim.native, {
-      ...{ ordinal: 0, environment: { PULLBACK_CACHE: folder }, separate: false },
+    const runtime = openRuntime(probe(gpu.sim.machine, gpu.sim.native), gpu.sim.native, {
+      ...{ ordinal: 0, environment: { PULLBACK_CACHE: gpu.folder }, separate: false },
       owners: () => '',
     })
     const block = runtime.memory.allocate(batchBytes, 'copy')
-    sim.failAt(2, 304, 'cuMemHostAlloc')
+    gpu.sim.failAt(2, 304, 'cuMemHostAlloc')
     expect(() => runtime.staging.upload(block.address, batch(0))).toThrow(/cuMemHostAlloc/)
-    expect(sim.report().pending).toBe(0)
+    expect(gpu.sim.report().pending).toBe(0)
     block.release()
     runtime.close()
     nothingLeft()
   })
 
   it('several small arrays lie side by side in it', () => {
-    const environment = { PULLBACK_CACHE: folder }
-    const device = cudaDevice({ native: sim.native, machine: sim.machine, environment })
+    const environment = { PULLBACK_CACHE: gpu.folder }
+    const device = cudaDevice({ native: gpu.sim.native, machine: gpu.sim.machine, environment })
     const small: TensorType = { shape: [3], dtype: 'f32' }
     const storages = range(100).map((k) => device.upload(Float32Array.of(k, k + 1, k + 2), small))
     expect(slots()).toBe(1)

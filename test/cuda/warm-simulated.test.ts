@@ -1,9 +1,7 @@
 // A start with warm caches on the simulated GPU: what was tuned is taken as it is, so that nothing is compiled, timed or tried
 // before the first run; and what is told of the way there counts every problem once.
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { traceFlat } from '../../src/autograd/trace.ts'
 import { CudaDevice } from '../../src/cuda/device.ts'
 import { CudaExecutable } from '../../src/cuda/executable.ts'
@@ -12,20 +10,10 @@ import type { Preparation } from '../../src/tensor/device.ts'
 import { bindOne } from '../../src/tensor/dispatch.ts'
 import * as ops from '../../src/tensor/ops/index.ts'
 import type { TensorType } from '../../src/tensor/program.ts'
-import { type Simulation, buildMilliseconds, simulation } from '../sim/library.ts'
+import { simulatedGpu } from '../support/simulated.ts'
 import type { Flat } from './fusions-harness.ts'
 
-let sim: Simulation
-let folder = ''
-beforeAll(async () => {
-  sim = await simulation()
-  folder = mkdtempSync(join(tmpdir(), 'pullback-warm-'))
-}, buildMilliseconds)
-beforeEach(() => {
-  sim.reset()
-  sim.seed(0)
-})
-afterAll(() => rmSync(folder, { recursive: true, force: true }))
+const gpu = simulatedGpu()
 
 const types: readonly TensorType[] = [
   { dtype: 'f16', shape: [2, 6, 6, 16] },
@@ -55,16 +43,16 @@ const smallTypes = [
 
 /** What compiling a program takes on a device opened anew. */
 async function started(environment: Readonly<Record<string, string>> = {}, f = program, given = types) {
-  const settings = { PULLBACK_CACHE: folder, PULLBACK_FUSIONS: 'tuned', ...environment }
-  const device = cudaDevice({ native: sim.native, machine: sim.machine, environment: settings })
+  const settings = { PULLBACK_CACHE: gpu.folder, PULLBACK_FUSIONS: 'tuned', ...environment }
+  const device = cudaDevice({ native: gpu.sim.native, machine: gpu.sim.machine, environment: settings })
   if (!(device instanceof CudaDevice)) throw new Error('another device')
   const told: Preparation[] = []
   device.watch((state) => told.push(state))
   const { program: traced } = traceFlat(f, given, 'warm', { keepCalls: false })
-  const before = sim.report().counts
+  const before = gpu.sim.report().counts
   const executable = device.compile(traced, { optimize: 'fuse', donate: [], label: 'warm' })
   if (!(executable instanceof CudaExecutable)) throw new Error('another executable')
-  const after = sim.report().counts
+  const after = gpu.sim.report().counts
   const calls = (name: string): number => (after[name] ?? 0) - (before[name] ?? 0)
   const fused = executable.plan.steps.filter(({ kind }) => kind === 'fused').length
   const outcome = {
@@ -96,7 +84,7 @@ test('takes what was tuned without trying it, and tries it where everything is t
 })
 
 test('what wins where the separate steps do not compete is not taken where they do, nor the other way round', async () => {
-  const place = { PULLBACK_CACHE: join(folder, 'always') }
+  const place = { PULLBACK_CACHE: join(gpu.folder, 'always') }
   const always = await started({ ...place, PULLBACK_FUSIONS: 'always' })
   expect(always.ways).not.toContain('separate')
   expect((await started(place)).tuning).toMatch(/^by time: \d+ timed/)
@@ -104,7 +92,7 @@ test('what wins where the separate steps do not compete is not taken where they 
 })
 
 test('takes separate steps and plans that compile nothing where there is no time, and times them at the next start', async () => {
-  const place = { PULLBACK_CACHE: join(folder, 'another') }
+  const place = { PULLBACK_CACHE: join(gpu.folder, 'another') }
   const late = await started({ ...place, PULLBACK_TUNE_SECONDS: '0' })
   expect([late.launched, late.executed]).toEqual([0, 0])
   expect(late.tuning).toMatch(/^by time: \d+ untimed;/)
