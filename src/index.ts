@@ -83,9 +83,9 @@ export interface DeviceOptions {
 const made = new Map<string, Device>()
 
 /**
- * The device of that name with these options, the same one at each call: `cuda` compiles programs for an NVIDIA GPU, `cpu` to C with the
- * system's compiler, `reference` interprets them slowly in TypeScript. Nothing takes another's place. A tensor belongs to one
- * device: those of one GPU with other options are other devices.
+ * The device of that name with these options, the same one at each call: `cuda` compiles programs for an NVIDIA GPU, `cpu` to
+ * C with the system's compiler, `reference` interprets them slowly in TypeScript. Nothing takes another's place. A tensor
+ * belongs to one device: those of one GPU with other options are other devices.
  *
  * @throws PullbackError 'device' for another name, and with one sentence where CUDA cannot be used; 'compiler' where cpu
  * finds no C compiler; ValueError for a precision that is none.

@@ -1,9 +1,9 @@
 // A batch size that would fit, for the error of running out of memory: an estimate on the safe side, since what grows with the
 // batch and what does not is told by shapes alone.
-import { bytesOf } from '../tensor/dtype.ts'
 import type { TensorType } from '../tensor/program.ts'
 import { at, sizeOf } from '../tensor/shape.ts'
 import type { CudaPlan } from './fusions/arrange.ts'
+import { tensorBytes } from './tune/index.ts'
 
 /** Extents of an image are larger than those of any filter in use. */
 const leastImage = 12
@@ -63,12 +63,14 @@ export function demandOf(plan: CudaPlan, donate: readonly number[], scratchBytes
 /** The bytes of a plan's inputs that are batches: they are had again where the batch is smaller. */
 export function batchBytes(types: readonly TensorType[]): number {
   const batch = batchOf(types)
-  return batch === undefined ? 0 : total(types.filter(({ shape }) => shape[0] === batch).map(bytesIn))
+  return batch === undefined
+    ? 0
+    : total(types.filter(({ shape }) => shape[0] === batch).map((type) => ({ bytes: tensorBytes(type) })))
 }
 
 /** What one array of a batch wants, where no program is known that takes it. */
 export function demandOfBatch(type: TensorType): Demand {
-  return { batch: batchOf([type]), examples: batchCopies * bytesIn(type).bytes, fixed: 0 }
+  return { batch: batchOf([type]), examples: batchCopies * tensorBytes(type), fixed: 0 }
 }
 
 /**
@@ -82,10 +84,6 @@ export function batchAdvice({ batch, examples, fixed }: Demand, available: numbe
   if (fitting < 1) return ` By estimate not even one of the ${batch} examples of this batch would fit.`
   const round = fitting >= 16 ? fitting - (fitting % 8) : fitting
   return ` By estimate a batch of ${Math.min(round, batch - 1)} instead of ${batch} would fit.`
-}
-
-function bytesIn({ shape, dtype }: TensorType): { readonly bytes: number } {
-  return { bytes: sizeOf(shape) * bytesOf(dtype) }
 }
 
 function total(parts: readonly { readonly bytes: number }[]): number {

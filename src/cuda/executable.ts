@@ -3,11 +3,10 @@
 import type { Plan } from '../compile/index.ts'
 import { showPlan } from '../compile/index.ts'
 import type { CompileOptions, Executable, Storage } from '../tensor/device.ts'
-import { bytesOf } from '../tensor/dtype.ts'
 import { InternalError } from '../tensor/errors.ts'
 import { logLine } from '../tensor/log.ts'
 import { type TensorType, sameType, showType } from '../tensor/program.ts'
-import { at, sizeOf, zip } from '../tensor/shape.ts'
+import { at, zip } from '../tensor/shape.ts'
 import { batchAdvice, batchBytes, demandOf } from './batch-advice.ts'
 import type { CudaDevice } from './device.ts'
 import type { CudaPlan } from './fusions/arrange.ts'
@@ -22,6 +21,7 @@ import { type Block, OutOfMemoryError } from './runtime/index.ts'
 import { isOutOfMemory, isSticky } from './runtime/failure.ts'
 import { CudaStorage, liveStorage } from './storage.ts'
 import { showTraffic, trafficOf } from './traffic.ts'
+import { tensorBytes } from './tune/index.ts'
 
 /** Programs with fewer works are launched each time: recording them gains nothing. */
 const fewWorks = 8
@@ -90,8 +90,8 @@ export class CudaExecutable implements Executable {
       runtime.session.driver,
       runtime.queue,
       (bytes) => runtime.memory.allocate(bytes),
-      this.#freshTypes.map(bytesIn),
-      this.#inputTypes.map((type, index) => ({ bytes: bytesIn(type), donated: options.donate.includes(index) })),
+      this.#freshTypes.map(tensorBytes),
+      this.#inputTypes.map((type, index) => ({ bytes: tensorBytes(type), donated: options.donate.includes(index) })),
       (stream, inputs, outputs, memory) => this.#enqueue(stream, inputs, outputs, memory),
     )
   }
@@ -235,7 +235,7 @@ export class CudaExecutable implements Executable {
     const { driver } = this.device.runtime.session
     const fresh = this.#freshBlocks()
     const copy = (stream: Stream, to: Block, from: Block, type: TensorType): void => {
-      if (bytesIn(type) > 0) driver.copyOnDevice(to.address, from.address, bytesIn(type), stream)
+      if (tensorBytes(type) > 0) driver.copyOnDevice(to.address, from.address, tensorBytes(type), stream)
     }
     const ticket = this.#submit(given, fresh, (stream, began) => {
       this.#replays.copyIn(stream, given, arrivals)
@@ -315,7 +315,7 @@ export class CudaExecutable implements Executable {
 
   /** Fresh blocks for the outputs that take over nothing; all or none. */
   #freshBlocks(): Block[] {
-    return this.#allocateAll(this.#freshTypes.map(bytesIn))
+    return this.#allocateAll(this.#freshTypes.map(tensorBytes))
   }
 
   #allocateAll(sizes: readonly number[]): Block[] {
@@ -367,8 +367,4 @@ export class CudaExecutable implements Executable {
 function showWay(step: number, id: string | undefined, scratchBytes: number): readonly string[] {
   if (id === undefined && scratchBytes === 0) return []
   return [`${String(step).padStart(4)}  ${id ?? 'own kernels'}, workspace ${scratchBytes} bytes`]
-}
-
-function bytesIn({ shape, dtype }: TensorType): number {
-  return sizeOf(shape) * bytesOf(dtype)
 }

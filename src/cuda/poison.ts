@@ -1,5 +1,5 @@
-// Memory of temporaries that are allocations of their own, filled with NaN before a run and again behind the last work that knows
-// them: whoever reads too early or too late reads NaN.
+// Memory of temporaries that are allocations of their own, filled with NaN before a run and again behind the last work that
+// knows them: whoever reads too early or too late reads NaN.
 import { at } from '../tensor/shape.ts'
 import type { Driver } from './ffi/driver.ts'
 import type { Stream } from './ffi/driver-queues.ts'

@@ -1,5 +1,5 @@
-// What lowering a plan's steps will ask for, before the first of them is lowered: the questions to the tuner, so that their number
-// can be told, and kernels of our own, so that they are compiled together and not one by one when tuning meets them.
+// What lowering a plan's steps will ask for, before the first of them is lowered: the questions to the tuner, so that their
+// number can be told, and kernels of our own, so that they are compiled together and not one by one when tuning meets them.
 import type { PrintedSource } from '../compile/print/index.ts'
 import { sizeOf } from '../tensor/shape.ts'
 import { isConvolution } from './conv/index.ts'

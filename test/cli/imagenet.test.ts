@@ -195,7 +195,10 @@ describe('what bad input gets', () => {
     ))
 
   it('a device that is not there: what is missing, and no other device in its place', (context) => {
-    if (cudaReport().usable) context.skip('this machine has a GPU')
+    if (cudaReport().usable) {
+      process.stderr.write('skipped: what --device cuda says without a GPU, because there is one\n')
+      context.skip()
+    }
     return refused([images, '--device', 'cuda'], /^\[cuda\] .*(Install|install)/)
   })
 

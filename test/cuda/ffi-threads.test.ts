@@ -25,7 +25,10 @@ describe('calls on threads', () => {
   })
 
   it('are made by other threads too, while the calling one is busy', (context) => {
-    if (availableParallelism() < 2) context.skip('there is one core')
+    if (availableParallelism() < 2) {
+      process.stderr.write('skipped: threads beside a busy one, because there is one core\n')
+      context.skip()
+    }
     const slowly = (): number => {
       Atomics.wait(pause, 0, 0, 20)
       return -1

@@ -14,11 +14,9 @@ import { cudaOptions, cudaPrelude } from '../../src/cuda/prelude.ts'
 import type { Candidate } from '../../src/cuda/work.ts'
 import { kernelsOf } from './grouped-host.ts'
 import { directions, equationOf, groupWidths, strides } from './grouped-problems.ts'
-import { assemblerUsage, findNvrtc } from './print-nvrtc.ts'
+import { assemblerUsage, nvrtcOrAbsent } from './print-nvrtc.ts'
 
-const nvrtc = findNvrtc()
-if (nvrtc === undefined)
-  console.log('grouped convolutions through NVRTC skipped: no libnvrtc under PULLBACK_CUDA_PATH or CUDA_HOME')
+const nvrtc = nvrtcOrAbsent('grouped convolutions are not compiled')
 
 interface Labelled {
   readonly label: string

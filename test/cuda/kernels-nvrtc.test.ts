@@ -11,13 +11,9 @@ import { type DType, type FloatDType, dtypes } from '../../src/tensor/dtype.ts'
 import type { PrimitiveParams } from '../../src/tensor/primitives.ts'
 import { type TensorType, variable } from '../../src/tensor/program.ts'
 import { sourcesOf } from './kernels-own.ts'
-import { findNvrtc } from './print-nvrtc.ts'
+import { nvrtcOrAbsent } from './print-nvrtc.ts'
 
-const nvrtc = findNvrtc()
-if (nvrtc === undefined)
-  console.log(
-    'NVRTC skipped: no libnvrtc under PULLBACK_CUDA_PATH, CUDA_HOME, /usr/local/cuda or .cuda (a virtual environment)',
-  )
+const nvrtc = nvrtcOrAbsent('our own kernels are not compiled')
 
 const floats = ['f32', 'f16', 'bf16', 'f64'] as const
 

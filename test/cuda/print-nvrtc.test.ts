@@ -8,16 +8,12 @@ import { describe, expect, it } from 'vitest'
 import type { PrintedSource } from '../../src/compile/print/index.ts'
 import { cudaOptions, cudaPrelude } from '../../src/cuda/prelude.ts'
 import { seed } from '../runs.ts'
-import { assemblerUsage, findNvrtc } from './print-nvrtc.ts'
+import { assemblerUsage, findNvrtc, nvrtcOrAbsent } from './print-nvrtc.ts'
 import { kernelsOf, smallPlan, sourcesOf } from './print-plans.ts'
 import { arbitrarySample, reduceKernel } from './print-samples.ts'
 
-const nvrtc = findNvrtc()
-if (nvrtc === undefined)
-  console.log(
-    'NVRTC skipped: no libnvrtc under PULLBACK_CUDA_PATH, CUDA_HOME, /usr/local/cuda or .cuda (a virtual environment)',
-  )
-else console.log(`NVRTC: ${nvrtc.path}`)
+const nvrtc = nvrtcOrAbsent('printed kernels are not compiled')
+if (nvrtc !== undefined) console.log(`NVRTC: ${nvrtc.path}`)
 
 const architectures = ['sm_80', 'sm_90', 'sm_100'] as const
 /** Bytes that a kernel may spill: ptxas aims at a step of occupancy there, and a few bytes cost less than the step would. */

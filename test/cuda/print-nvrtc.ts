@@ -2,6 +2,7 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import koffi, { type LibraryHandle } from 'koffi'
+import { absent, nvidiaFolder } from './wheels.ts'
 
 /** What compiling gave. */
 export interface Compiled {
@@ -39,8 +40,21 @@ export function assemblerUsage(log: string): readonly AssemblerUsage[] {
 /** Libraries to which nothing else refers: koffi closes one that is collected as garbage, though NVRTC needs it still. */
 const held: LibraryHandle[] = []
 
-/** NVRTC and where it was found; undefined where there is none. */
-export function findNvrtc(): { readonly path: string; readonly compile: Compile } | undefined {
+/** NVRTC and where it was found. */
+interface Nvrtc {
+  readonly path: string
+  readonly compile: Compile
+}
+
+/** The same; where there is none, says what is not done for want of it. */
+export function nvrtcOrAbsent(what: string): Nvrtc | undefined {
+  const nvrtc = findNvrtc()
+  if (nvrtc === undefined) absent(`${what}, because there is no NVRTC`)
+  return nvrtc
+}
+
+/** NVRTC; undefined where there is none. */
+export function findNvrtc(): Nvrtc | undefined {
   const files = foldersWithLibraries().flatMap((folder) =>
     existsSync(folder) ? readdirSync(folder).map((name) => join(folder, name)) : [],
   )
@@ -54,7 +68,8 @@ export function findNvrtc(): { readonly path: string; readonly compile: Compile 
 
 function foldersWithLibraries(): string[] {
   const named = ['PULLBACK_CUDA_PATH', 'CUDA_HOME', 'CUDA_PATH'].flatMap((name) => process.env[name] ?? [])
-  const roots = [...named, '/usr/local/cuda']
+  const wheels = nvidiaFolder()
+  const roots = [...named, ...(wheels === undefined ? [] : [wheels]), '/usr/local/cuda']
   const python = ['.cuda', ...(process.env['VIRTUAL_ENV'] === undefined ? [] : [process.env['VIRTUAL_ENV']])]
   return [
     ...roots.flatMap((root) => ['lib', 'lib64', 'cu13/lib', 'cuda_nvrtc/lib'].map((folder) => join(root, folder))),

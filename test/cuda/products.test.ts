@@ -1,8 +1,5 @@
 // Small products together: the kernel gives the rounded sums whatever its extents and the order of threads, one launch gives what
 // many did, a plan has them where they may be and nowhere else, and a device computes the same with and without them.
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { traceFlat } from '../../src/autograd/trace.ts'
@@ -21,10 +18,10 @@ import type { TensorType } from '../../src/tensor/program.ts'
 import { referenceDevice } from '../../src/tensor/reference/device.ts'
 import { at, range, zip } from '../../src/tensor/shape.ts'
 import type { Tensor } from '../../src/tensor/tensor.ts'
-import { type Simulation, buildMilliseconds, simulation } from '../sim/library.ts'
+import { simulatedGpu } from '../support/simulated.ts'
 import { type Flat, expected, fusingDevice, rounding, values, worst } from './fusions-harness.ts'
 import { HostKernels } from './grouped-host.ts'
-import { assemblerUsage, findNvrtc } from './print-nvrtc.ts'
+import { assemblerUsage, nvrtcOrAbsent } from './print-nvrtc.ts'
 
 type Half = 'f16' | 'bf16'
 
@@ -153,8 +150,7 @@ it('there is a kernel only for rows of whole 16 bytes of 16-bit elements, transp
   expect(transposedProduct({ ...extents, dtype: 'f32' })).toBeUndefined()
 })
 
-const nvrtc = findNvrtc()
-if (nvrtc === undefined) console.log('NVRTC skipped: none was found')
+const nvrtc = nvrtcOrAbsent('products together are not compiled')
 
 it.skipIf(nvrtc === undefined).each(['sm_80', 'sm_90', 'sm_100'])('products compile for %s without spills', (gpu) => {
   const sources = (['f16', 'bf16'] as const).flatMap((dtype) =>
@@ -227,19 +223,11 @@ describe('products in a plan', () => {
 })
 
 describe('on the simulated GPU', () => {
-  let sim: Simulation
-  let folder = ''
-  beforeAll(async () => {
-    sim = await simulation()
-    folder = mkdtempSync(join(tmpdir(), 'pullback-products-'))
-  }, buildMilliseconds)
-  afterAll(() => rmSync(folder, { recursive: true, force: true }))
+  const gpu = simulatedGpu()
 
   it.each(['always', 'tuned', 'never'] as const)(
     'are what the reference gives where fusions are %s',
     async (fusions) => {
-      sim.reset()
-      sim.seed(0)
       const types: readonly TensorType[] = [
         { dtype: 'f16', shape: [20, 24] },
         { dtype: 'f16', shape: [20, 40] },
@@ -249,7 +237,7 @@ describe('on the simulated GPU', () => {
         const other = dotTN(ops.mul(b!, 2), a!)
         return [small, ops.sum(ops.cast(other, 'f32')), other]
       }
-      const { device, contractions } = fusingDevice(sim, folder, { fusions })
+      const { device, contractions } = fusingDevice(gpu.sim, gpu.folder, { fusions })
       const found = await values(device, f, types)
       const chosen = Object.entries(contractions.tuner.chosen()).map(([key, id]) => `${key}: ${id}`)
       expect(chosen.filter((line) => /^2 products together.*own:products/.test(line)).length).toBe(
@@ -257,7 +245,7 @@ describe('on the simulated GPU', () => {
       )
       expect(worst(found, await expected(f, types))).toBeLessThan(2 * (rounding.f16 ?? 0))
       await device.close()
-      expect(sim.report().violations).toEqual([])
+      expect(gpu.sim.report().violations).toEqual([])
     },
   )
 })

@@ -5,12 +5,10 @@ import { rowsCandidate } from '../../src/cuda/kernels/rows.ts'
 import { cudaOptions, cudaPrelude } from '../../src/cuda/prelude.ts'
 import { at } from '../../src/tensor/shape.ts'
 import { kernelsOf } from './grouped-host.ts'
-import { assemblerUsage, findNvrtc } from './print-nvrtc.ts'
+import { assemblerUsage, nvrtcOrAbsent } from './print-nvrtc.ts'
 import { type Chain, type Half, exciteBackward, exciteForward } from './rows-chains.ts'
 
-const nvrtc = findNvrtc()
-if (nvrtc === undefined)
-  console.log('chains of rows through NVRTC skipped: no libnvrtc under PULLBACK_CUDA_PATH or CUDA_HOME')
+const nvrtc = nvrtcOrAbsent('chains of rows are not compiled')
 
 /** The kernel of a chain whose products stay inside. */
 function kernelOf(chain: Chain) {

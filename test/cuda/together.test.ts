@@ -10,7 +10,7 @@ import { arrangeSteps, launchTogether } from '../../src/cuda/together.ts'
 import type { Lowered } from '../../src/cuda/work.ts'
 import { at, range, zip } from '../../src/tensor/shape.ts'
 import { SimSources } from '../sim/sources.ts'
-import { findNvrtc } from './print-nvrtc.ts'
+import { nvrtcOrAbsent } from './print-nvrtc.ts'
 import { reduceKernel } from './print-samples.ts'
 
 interface Sketch {
@@ -44,6 +44,8 @@ function stepsOf(list: readonly Sketch[]): { readonly steps: readonly Step[]; re
   })
   return { steps, lowered }
 }
+
+const nvrtc = nvrtcOrAbsent('kernels that are launched together are not compiled')
 
 describe('the arrangement', () => {
   it('has every step once, behind all that it waits for', () => {
@@ -136,9 +138,6 @@ describe('one launch for many', () => {
       kernels.close()
     }
   })
-
-  const nvrtc = findNvrtc()
-  if (nvrtc === undefined) console.log('NVRTC skipped: none was found')
 
   it.skipIf(nvrtc === undefined)('compiles with NVRTC, without a copy of its arguments on the stack', () => {
     const [together] = launchTogether(sums(extents).map((kernel) => [kernel]))
@@ -287,8 +286,6 @@ describe('one launch for many of several texts', () => {
     for (const { places, numbers } of launches)
       expect(8 * (places.length + numbers.length)).toBeLessThanOrEqual(argumentBytes)
   })
-
-  const nvrtc = findNvrtc()
 
   it.skipIf(nvrtc === undefined)('compiles with NVRTC, without a copy of its arguments on the stack', () => {
     const options = [...cudaOptions, '--gpu-architecture=sm_90', '--ptxas-options=-v']

@@ -11,7 +11,7 @@ export default defineConfig({
     ...base.test,
     include: [
       'test/deviceless/*.test.ts',
-      'test/cuda/{headers,ffi-real,print-nvrtc,grouped-nvrtc,kernels-nvrtc,together}.test.ts',
+      'test/cuda/{headers,ffi-real,matmul-real,print-nvrtc,grouped-nvrtc,kernels-nvrtc,rows-nvrtc,products,together}.test.ts',
     ],
     exclude: [],
     testTimeout: 300_000,

@@ -33,7 +33,7 @@ export function fuseSteps(given: Plan, verify = false, takesRows: TakesRows = ha
   const { units, groups } = findGroups(uses, takesRows)
   if (groups.length === 0) return given
   const steps = gathered(
-    unitsInOrder(units, earlySteps(plan)).map((unit) => {
+    unitsInOrder(units, earlySteps(uses)).map((unit) => {
       const group = groups.find(({ members }) => members === unit)
       if (group === undefined) return { steps: unit.map((step) => at(plan.steps, step)), behind: [] }
       return { steps: [asOne(uses, group)], behind: group.behind }

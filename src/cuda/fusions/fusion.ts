@@ -1,5 +1,6 @@
 // Steps of a plan as one: a library step and the kernels behind it, or a chain over the same rows. What is computed, and the
 // faster ways there may be; where such steps are in a plan is recognize.ts's and rows.ts's part, which way is taken the tuner's.
+import { createHash } from 'node:crypto'
 import { type Kernel, type Step, describeStep, equationKey, kernelKey } from '../../compile/index.ts'
 import type { TensorType } from '../../tensor/program.ts'
 import type { Epilogue } from '../conv/index.ts'
@@ -123,6 +124,11 @@ export function fusedKey(fused: Fused): string {
     default:
       return fused satisfies never
   }
+}
+
+/** A digest of that, for keys that are kept. */
+export function fusedDigest(fused: Fused): string {
+  return createHash('sha256').update(fusedKey(fused)).digest('hex').slice(0, 12)
 }
 
 function keyOf(whole: readonly unknown[], members: readonly string[]): string {

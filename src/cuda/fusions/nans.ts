@@ -1,9 +1,16 @@
 // Whether a fused way lets NaN through, as the separate steps do: libraries may make 0 of it in a ReLU, and a step whose numbers
 // are lost would go unnoticed.
-import { isFloat, storageView, bytesOf } from '../../tensor/dtype.ts'
-import { decode } from '../../tensor/half.ts'
+import { isFloat } from '../../tensor/dtype.ts'
 import { at, zip } from '../../tensor/shape.ts'
-import { type Bench, type TaskTypes, type TuningTask, results, tensorBytes, withOperands } from '../tune/index.ts'
+import {
+  type Bench,
+  type TaskTypes,
+  type TuningTask,
+  results,
+  tensorBytes,
+  valuesOf,
+  withOperands,
+} from '../tune/index.ts'
 import type { Candidate } from '../work.ts'
 import { type Separate, besideSeparate } from './acceptance.ts'
 
@@ -33,8 +40,6 @@ function nansOf(
   operands: Parameters<typeof results>[3],
 ): readonly boolean[] {
   return zip(types.outputs, results(bench, types, of, operands)).map(([{ dtype }, bytes]) => {
-    if (!isFloat(dtype)) return false
-    const length = bytes.length / bytesOf(dtype)
-    return decode(dtype, storageView(dtype, new Uint8Array(bytes).buffer, 0, length)).some(Number.isNaN)
+    return isFloat(dtype) && valuesOf(dtype, bytes).some(Number.isNaN)
   })
 }

@@ -1,7 +1,8 @@
 // In which order the steps of a plan stand, so that small kernels of one text meet and can be launched together: what needs
 // only the program's inputs comes first, and what is left of groups waits until it is needed.
-import type { Plan } from '../../compile/index.ts'
+import { at } from '../../tensor/shape.ts'
 import type { CudaUnplaced, Unplaced } from './group.ts'
+import { type Uses, soleMaker } from './uses.ts'
 
 /** Kernels that move more bytes than this stay where they are. */
 const smallBytes = 2 ** 24
@@ -12,16 +13,14 @@ const waitingBytes = 2 ** 24
  * The positions of small kernels that need nothing but inputs, and of those that need nothing but what these make. What several
  * steps make, such as a padded tensor, is complete only behind the last of them: those stay where they are, and who reads it.
  */
-export function earlySteps(plan: Plan): readonly number[] {
+export function earlySteps(uses: Uses): readonly number[] {
+  const { plan, makers, outputs: wanted } = uses
   const ready = new Set(plan.inputs)
-  for (const { outputs } of plan.steps) for (const buffer of outputs) ready.delete(buffer) // what takes over an input
-  const makers = new Map<number, number>()
-  for (const { outputs } of plan.steps)
-    for (const buffer of new Set(outputs)) makers.set(buffer, (makers.get(buffer) ?? 0) + 1)
+  for (const buffer of plan.inputs) if (at(makers, buffer).length > 0) ready.delete(buffer) // something takes it over
   return plan.steps.flatMap((step, index) => {
     const isEarly =
       step.kind === 'kernel' && step.bytes <= smallBytes && step.inputs.every((buffer) => ready.has(buffer))
-    const isAlone = step.outputs.every((buffer) => makers.get(buffer) === 1 && !plan.outputs.includes(buffer))
+    const isAlone = step.outputs.every((buffer) => soleMaker(uses, buffer) && !wanted.has(buffer))
     if (!isEarly || !isAlone) return []
     for (const buffer of step.outputs) ready.add(buffer)
     return [index]

@@ -1,6 +1,5 @@
 // Small products together as a question to the tuner: one launch of our kernel for all of them beside the best for each, one
 // after the other.
-import { createHash } from 'node:crypto'
 import { dotExtents } from '../../compile/index.ts'
 import { InternalError } from '../../tensor/errors.ts'
 import { at } from '../../tensor/shape.ts'
@@ -12,7 +11,7 @@ import { launchTogether } from '../together.ts'
 import type { TuningTask } from '../tune/index.ts'
 import type { Candidate, KernelLaunch, Lowered } from '../work.ts'
 import { compose } from './compose.ts'
-import { type Products, fusedKey } from './fusion.ts'
+import { type Products, fusedDigest } from './fusion.ts'
 import { type FusionChoice, separately } from './tasks.ts'
 
 /** What groups of products are made with. */
@@ -76,6 +75,5 @@ function oneByOne({ products }: Products, id: string, lower: (equation: Contract
 
 /** The group as one line, the same for equal ones. */
 function keyOf(group: Products, { precision }: ProductMeans): string {
-  const digest = createHash('sha256').update(fusedKey(group)).digest('hex').slice(0, 12)
-  return `${group.products.length} products together, ${precision}: ${digest}`
+  return `${group.products.length} products together, ${precision}: ${fusedDigest(group)}`
 }

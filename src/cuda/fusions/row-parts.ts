@@ -1,6 +1,6 @@
 // The parts of a chain one after the other, as they are done where no kernel does them all: a product and the bias behind it
 // are still one call of the library.
-import { at, range } from '../../tensor/shape.ts'
+import { at } from '../../tensor/shape.ts'
 import type { RowChain, RowPart } from '../row-chain.ts'
 import type { Wire } from '../wires.ts'
 import type { Fusion } from './fusion.ts'
@@ -59,10 +59,7 @@ function productAt(chain: RowChain, index: number): SeparatePart | undefined {
 }
 
 function distinct(wires: readonly Wire[]): readonly Wire[] {
-  return range(wires.length).flatMap((index) => {
-    const wire = at(wires, index)
-    return wires.findIndex((one) => same(one, wire)) === index ? [wire] : []
-  })
+  return wires.filter((wire, index) => wires.findIndex((one) => same(one, wire)) === index)
 }
 
 function same(a: Wire, b: Wire): boolean {

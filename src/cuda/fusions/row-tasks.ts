@@ -1,6 +1,5 @@
 // A chain of rows as a question to the tuner: our kernel for all of it beside its parts one after the other, which are always
 // there, and what our kernel is checked against.
-import { createHash } from 'node:crypto'
 import { dotExtents } from '../../compile/index.ts'
 import { isFloat } from '../../tensor/dtype.ts'
 import { at, range } from '../../tensor/shape.ts'
@@ -11,7 +10,7 @@ import type { RowChain, RowPart } from '../row-chain.ts'
 import type { TuningTask } from '../tune/index.ts'
 import type { Candidate, Lowered } from '../work.ts'
 import { type Part, compose } from './compose.ts'
-import { type Fusion, fusedKey } from './fusion.ts'
+import { type Fusion, fusedDigest } from './fusion.ts'
 import { nanAcceptance } from './nans.ts'
 import { rowAgreement } from './row-agreement.ts'
 import { type SeparatePart, separateParts } from './row-parts.ts'
@@ -101,6 +100,5 @@ function keyOf(chain: RowChain, { precision }: RowMeans): string {
   const parts = chain.parts.map((part) =>
     part.kind === 'dot' ? matmulKey(matmulProblem(part.equation, precision)) : 'kernel',
   )
-  const digest = createHash('sha256').update(fusedKey(chain)).digest('hex').slice(0, 12)
-  return `rows of ${parts.join(', ')}: ${digest}`
+  return `rows of ${parts.join(', ')}: ${fusedDigest(chain)}`
 }

@@ -1,12 +1,12 @@
 // Whether sums that come with a convolution are good enough for a batch norm: tried on channels whose mean is 30 times their
 // deviation, where the variance is the small difference of large sums.
-import { isFloat, storageView } from '../../tensor/dtype.ts'
+import { isFloat } from '../../tensor/dtype.ts'
 import { InternalError } from '../../tensor/errors.ts'
 import { encode } from '../../tensor/half.ts'
 import type { TensorType } from '../../tensor/program.ts'
 import { at, range, sizeOf, zip } from '../../tensor/shape.ts'
 import type { DevicePointer } from '../ffi/values.ts'
-import { type Bench, type TuningTask, fillRandom, results, roundings, withOperands } from '../tune/index.ts'
+import { type Bench, type TuningTask, fillRandom, results, roundings, valuesOf, withOperands } from '../tune/index.ts'
 import type { Candidate } from '../work.ts'
 import type { Wire } from '../wires.ts'
 import { type Separate, besideSeparate } from './acceptance.ts'
@@ -44,7 +44,7 @@ function flaw(
     const operands = at(sets, 0)
     const place = (wire: Wire): [DevicePointer, TensorType] => [at(operands, wire.index), at(inputs, wire.index)]
     const [x, filter] = [place(way.front?.source ?? at(contraction.wires, 0)), place(at(contraction.wires, 1))]
-    fillRandom(bench, x[0], x[1], 0, shiftFor(filter[1]))
+    fillRandom(bench, x[0], x[1], 0, { shift: shiftFor(filter[1]) })
     // What is in front leaves numbers above 0 as they are.
     way.front?.vectors.map(place).forEach(([address, { shape: vector }], index) => {
       bench.write(address, new Uint8Array(new Float32Array(sizeOf(vector)).fill(index === 1 ? 1 : 0).buffer))
@@ -55,7 +55,7 @@ function flaw(
       return [at(made, way.sum.index - inputs.length), at(made, way.squares.index - inputs.length)]
     }
     const moments = ([sum, squares]: readonly [Uint8Array, Uint8Array]): readonly Moments[] =>
-      momentsOf(floats(sum), floats(squares), count)
+      momentsOf(valuesOf('f32', sum), valuesOf('f32', squares), count)
     const found = sums(candidate)
     if (deterministic && zip(found, sums(candidate)).some(([once, again]) => !Buffer.from(once).equals(again)))
       return 'it gives other sums the second time'
@@ -106,8 +106,4 @@ function centred({ shape, dtype }: TensorType): Uint8Array {
 /** A number in [0, 1) for each index, spread evenly. */
 function fraction(index: number): number {
   return (Math.imul(index + 1, 0x9e3779b1) >>> 0) / 2 ** 32
-}
-
-function floats(bytes: Uint8Array): ArrayLike<number> {
-  return storageView('f32', new Uint8Array(bytes).buffer, 0, bytes.length / 4)
 }

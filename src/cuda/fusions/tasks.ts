@@ -1,7 +1,5 @@
 // A fusion as a question to the tuner: the ways in which libraries do it in one pass beside the best separate steps, which are
 // always there, and what every way is checked against.
-import { createHash } from 'node:crypto'
-import { kernelKey } from '../../compile/index.ts'
 import { InternalError } from '../../tensor/errors.ts'
 import { at } from '../../tensor/shape.ts'
 import {
@@ -30,7 +28,7 @@ import {
 import type { TuningTask } from '../tune/index.ts'
 import type { Candidate, Lowered } from '../work.ts'
 import { type Part, compose, partsOf } from './compose.ts'
-import type { Fusion } from './fusion.ts'
+import { type Fusion, fusedDigest } from './fusion.ts'
 import { nanAcceptance } from './nans.ts'
 import { ownCandidates } from './own.ts'
 import { paddedCandidates, paddedFromRecipe, paddings } from './padded.ts'
@@ -244,12 +242,8 @@ function productProblem({ way, contraction: { equation } }: Fusion, precision: C
 }
 
 /** The fusion as one line, the same for equal ones: what is fused, and a digest of the kernels and of how all hang together. */
-export function fusionKey(fusion: Fusion, precision: ConvPrecision): string {
-  const { contraction, inside, way } = fusion
-  const kernels = [...fusion.before, ...fusion.kernels]
-  const whole = JSON.stringify([contraction.wires, kernels.map(({ wires }) => wires), inside, way.kind])
-  const digest = createHash('sha256').update([whole, ...kernels.map(({ kernel }) => kernelKey(kernel))].join(' '))
-  return `${nameOf(fusion, precision)} and kernels ${digest.digest('hex').slice(0, 12)}`
+function fusionKey(fusion: Fusion, precision: ConvPrecision): string {
+  return `${nameOf(fusion, precision)} and kernels ${fusedDigest(fusion)}`
 }
 
 function nameOf(fusion: Fusion, precision: ConvPrecision): string {

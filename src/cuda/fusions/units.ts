@@ -26,14 +26,15 @@ export function unitsOf(plan: Plan): Units {
 /** Whether steps may become a unit: none is in another, and nothing outside is needed by them and needs them. */
 export function mayJoin({ needed, unitOf }: Units, members: readonly number[]): boolean {
   if (members.some((member) => unitOf.has(member))) return false
+  const own = new Set(members)
   const seen = new Set<number>()
-  const open = members.flatMap((member) => at(needed, member)).filter((source) => !members.includes(source))
+  const open = members.flatMap((member) => at(needed, member)).filter((source) => !own.has(source))
   for (let step = open.pop(); step !== undefined; step = open.pop()) {
     if (seen.has(step)) continue
     for (const member of unitOf.get(step) ?? [step]) {
       seen.add(member)
       for (const source of at(needed, member)) {
-        if (members.includes(source)) return false
+        if (own.has(source)) return false
         open.push(source)
       }
     }

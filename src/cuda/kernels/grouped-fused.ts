@@ -55,7 +55,8 @@ export function groupedActivatedCandidate(equation: LibraryEquation, counts?: Bl
 
 /**
  * An input gradient with the two sums of the batch norm and ReLU in front of the convolution: with g = result where
- * n(source) > 0 (with `meanFactor` as above) and 0 elsewhere, those of g and of g * source per channel, over all pixels. The result is stored as it is.
+ * n(source) > 0 (with `meanFactor` as above) and 0 elsewhere, those of g and of g * source per channel, over all pixels. The
+ * result is stored as it is.
  * Operands: (cotangent, filter, source, mean, scale, shift, result, partials), source as the result, partials as above.
  * Undefined where `groupedCandidate` is, and for other equations.
  */

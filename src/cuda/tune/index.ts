@@ -13,4 +13,4 @@ export {
 } from './task.ts'
 export { type TunerOptions, type TuningCounts, tuningOptions } from './options.ts'
 export { Tuner } from './tuner.ts'
-export { results, roundings, tolerance } from './verify.ts'
+export { results, roundings, tolerance, valuesOf } from './verify.ts'

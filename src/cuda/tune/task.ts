@@ -115,35 +115,47 @@ function oneMore(bench: Bench, task: TaskTypes, cleanup: Cleanup): Operands | un
 /** How many random elements are made on the host; a prime, so that no stride repeats them in step. */
 const tileElements = 65_521
 
-/** Numbers in [shift - 1, shift + 1), repeated until the tensor is full; zeros where the type is not a floating one. */
-export function fillRandom(bench: Bench, address: DevicePointer, type: TensorType, seed: number, shift = 0): void {
+/** What random numbers are: in [shift - 1, shift + 1), times a scale. */
+export interface Spread {
+  readonly shift?: number
+  readonly scale?: number
+}
+
+/** Random numbers, in [-1, 1) unless said, repeated until the tensor is full; zeros where the type is not a floating one. */
+export function fillRandom(
+  bench: Bench,
+  address: DevicePointer,
+  type: TensorType,
+  seed: number,
+  { shift = 0, scale = 1 }: Spread = {},
+): void {
   const bytes = tensorBytes(type)
   if (bytes === 0) return
   if (!isFloat(type.dtype)) {
     bench.fill(address, 0, bytes)
     return
   }
-  const tile = randomTile(type.dtype, Math.min(tileElements, sizeOf(type.shape)), seed, shift)
+  const tile = randomTile(type.dtype, Math.min(tileElements, sizeOf(type.shape)), seed, { shift, scale })
   bench.write(address, tile)
   for (let filled = tile.length; filled < bytes; filled *= 2)
     bench.copy(offset(address, filled), address, Math.min(filled, bytes - filled))
 }
 
-/** Tiles by dtype and seed: each takes 20 ms to make, and a model's convolutions want hundreds. */
+/** Tiles by dtype, seed and spread: each takes 20 ms to make, and a model's convolutions want hundreds. */
 const tiles = new Map<string, Uint8Array>()
 
-function randomTile(dtype: FloatDType, count: number, seed: number, shift: number): Uint8Array {
-  const key = `${dtype} ${seed} ${shift}`
-  const tile = tiles.get(key) ?? wholeTile(dtype, seed, shift)
+function randomTile(dtype: FloatDType, count: number, seed: number, spread: Required<Spread>): Uint8Array {
+  const key = `${dtype} ${seed} ${spread.shift} ${spread.scale}`
+  const tile = tiles.get(key) ?? wholeTile(dtype, seed, spread)
   tiles.set(key, tile)
   return tile.subarray(0, count * bytesOf(dtype))
 }
 
-function wholeTile(dtype: FloatDType, seed: number, shift: number): Uint8Array {
+function wholeTile(dtype: FloatDType, seed: number, { shift, scale }: Required<Spread>): Uint8Array {
   const words = randomBits([seed, 0x7475_6e65], 0, 0, 32, tileElements)
   const stored = encode(
     dtype,
-    Float64Array.from(words, (word) => word / 2 ** 31 + shift),
+    Float64Array.from(words, (word) => scale * (word / 2 ** 31 + shift)),
   )
   return new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength)
 }

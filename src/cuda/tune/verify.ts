@@ -1,5 +1,5 @@
-// Checks a candidate by its numbers: it fills its outputs, it gives the same bits twice where it must, and it agrees with a plain way to
-// compute the same within what rounding explains.
+// Checks a candidate by its numbers: it fills its outputs, it gives the same bits twice where it must, and it agrees with a
+// plain way to compute the same within what rounding explains.
 import { type DType, accumulationType, bytesOf, isFloat, storageView, type FloatDType } from '../../tensor/dtype.ts'
 import { decode } from '../../tensor/half.ts'
 import type { TensorType } from '../../tensor/program.ts'
@@ -78,19 +78,18 @@ function compare(
   expected: Uint8Array,
   allowed: (a: number, b: number) => number,
 ): string | undefined {
-  const length = got.length / bytesOf(dtype)
-  const [a, b] = [got, expected].map((bytes) => decode(dtype, storageView(dtype, aligned(bytes), 0, length)))
-  for (let index = 0; index < length; index++) {
-    const [x, y] = [a?.[index] ?? Number.NaN, b?.[index] ?? Number.NaN]
+  const [a, b] = [valuesOf(dtype, got), valuesOf(dtype, expected)]
+  for (let index = 0; index < a.length; index++) {
+    const [x, y] = [at(a, index), at(b, index)]
     if (!Object.is(x, y) && !(Math.abs(x - y) <= allowed(x, y)))
       return `it gives ${x} for element ${index} of a result and ${y} is expected`
   }
   return undefined
 }
 
-/** The bytes as an array buffer of their own, as views of wider elements need. */
-function aligned(bytes: Uint8Array): ArrayBuffer {
-  return new Uint8Array(bytes).buffer
+/** The elements that bytes hold; copied, as views of wider elements need. */
+export function valuesOf(dtype: DType, bytes: Uint8Array): ReturnType<typeof decode> {
+  return decode(dtype, storageView(dtype, new Uint8Array(bytes).buffer, 0, bytes.length / bytesOf(dtype)))
 }
 
 /** Half the distance of neighbours near 1. */
